@@ -1,0 +1,45 @@
+# Two commands to start with: `make demo` and `make test`. Each makes its own environment.
+PYTHON ?= python3
+ADDONS_PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || echo python3)
+VENV := .venv
+ADDONS_VENV := .venv-addons
+DEMO_OUTPUT ?= demo-output
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test test-slow test-addons lint format clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/tfvlad demo $(DEMO_OUTPUT)
+
+test: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -m "not slow and not addons"
+
+test-slow: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -m "slow and not addons"
+
+test-addons: $(ADDONS_VENV)/installed
+	$(ADDONS_VENV)/bin/python -m pytest -m "not slow and not current"
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/installed
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev,bench]"
+	touch $@
+
+$(ADDONS_VENV)/installed: setup.cfg pyproject.toml
+	$(ADDONS_PYTHON) -m venv $(ADDONS_VENV)
+	$(ADDONS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(ADDONS_VENV)/bin/python -m pip install --quiet --editable ".[addons,dev,bench]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(ADDONS_VENV) build dist *.egg-info
