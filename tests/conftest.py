@@ -1,0 +1,45 @@
+"""Fixtures and markers of all tests. Light: nothing here imports TensorFlow."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+PROJECT = Path(__file__).resolve().parent.parent
+KERAS_MAJOR = int(importlib.metadata.version("keras").split(".")[0])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    has_addons = importlib.util.find_spec("tensorflow_addons") is not None
+    for item in items:
+        if KERAS_MAJOR < 3 and item.get_closest_marker("current"):
+            item.add_marker(pytest.mark.skip(reason="needs the current stack (Keras 3)"))
+        if not has_addons and item.get_closest_marker("addons"):
+            item.add_marker(pytest.mark.skip(reason="needs the addons stack (tensorflow-addons)"))
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Every test starts from the same random state, alone or in the whole suite."""
+    random.seed(0)
+    np.random.seed(0)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real videos and weights; tests that ask for it are skipped without it."""
+    folder = Path(os.environ.get("TFVLAD_DATA", PROJECT / "../shared/data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder} (set TFVLAD_DATA to the folder)")
+    return folder

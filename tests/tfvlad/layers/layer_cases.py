@@ -1,0 +1,76 @@
+"""What `test_contract.py` needs to know of each public layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from tfvlad import layers
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A layer and its inputs.
+
+    Args:
+        arguments: every argument of `__init__`, none of them at its default.
+        input_shapes: one shape a tensor of `call`; None for the batch, then for the frames.
+    """
+
+    arguments: Callable[[], dict[str, Any]]
+    input_shapes: tuple[tuple[int | None, ...], ...]
+
+
+def _vlad_arguments() -> dict[str, Any]:
+    return {
+        "num_clusters": 4,
+        "alpha": 3,
+        "normalize_input": False,
+        "intra_normalize": False,
+        "normalize_descriptor": False,
+        "return_assignments": True,
+    }
+
+
+def _gru_arguments() -> dict[str, Any]:
+    return {"units": 5, "bidirectional": True, "return_sequences": True, "return_state": True}
+
+
+def _attention_arguments() -> dict[str, Any]:
+    return {"num_objects": 7, "reduction": "mean", "normalization": "sigmoid"}
+
+
+def _backbone_arguments() -> dict[str, Any]:
+    images = keras.Input((6, 6, 3))
+    model = keras.Model(images, keras.layers.Conv2D(4, 3, strides=2)(images), name="backbone")
+    return {"model": model}
+
+
+def _normalization_arguments() -> dict[str, Any]:
+    return {"mean": (0.1, 0.2, 0.3), "std": 0.5, "channel_order": "bgr"}
+
+
+# "<layer>" or "<layer>, <what is special>" -> case
+CASES = {
+    "ActionVLAD": LayerCase(_vlad_arguments, ((None, None, 2, 3, 8),)),
+    "ActionVLAD, weights": LayerCase(_vlad_arguments, ((None, None, 6, 8), (None, None, 6))),
+    "DescriptorNormalization": LayerCase(lambda: {"intra_normalize": False}, ((None, 4, 8),)),
+    "FramewiseBackbone": LayerCase(_backbone_arguments, ((None, None, 6, 6, 3),)),
+    "ImageNormalization": LayerCase(_normalization_arguments, ((None, None, 6, 6, 3),)),
+    "NetVLAD": LayerCase(_vlad_arguments, ((None, None, 2, 3, 8),)),
+    "NetVLAD, weights": LayerCase(_vlad_arguments, ((None, None, 6, 8), (None, None, 6))),
+    "SharedGRU": LayerCase(_gru_arguments, ((None, None, 4, 8),)),
+    "SharedGRU, state": LayerCase(_gru_arguments, ((None, None, 4, 8), (None, 4, 10))),
+    "TopDownAttention": LayerCase(_attention_arguments, ((None, None, 2, 3, 8),)),
+}
+
+
+def layer_class(name: str) -> type[keras.layers.Layer]:
+    return getattr(layers, name.split(",")[0])
+
+
+def make_layer(name: str) -> keras.layers.Layer:
+    return layer_class(name)(**CASES[name].arguments())

@@ -1,0 +1,83 @@
+"""The differences between the two supported stacks, each with a line on what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# The addons stack has Keras 2.15, the current one Keras 3.
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+if KERAS_3 and keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "tfvlad needs the TensorFlow backend of Keras. "
+        f"Received: KERAS_BACKEND={keras.backend.backend()}. "
+        "Set the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+
+# For `add_weight` of a layer with `autocast=False` that computes in float32: Keras 3 would round
+# the layer's variables to half precision all the same, Keras 2.15 leaves them alone.
+NO_AUTOCAST = {"autocast": False} if KERAS_3 else {}
+
+
+def optimizer_variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
+    """The variables of a built optimizer: a property in Keras 3, a callable list in Keras 2.15."""
+    variables = optimizer.variables
+    return list(
+        variables() if callable(variables) and not isinstance(variables, list) else variables
+    )
+
+
+def first_input(layer: keras.layers.Layer) -> Any:
+    """Symbolic input of a layer's first call: `.input` refuses a shared layer in Keras 2.15."""
+    return layer.input if KERAS_3 else layer.get_input_at(0)
+
+
+def first_output(layer: keras.layers.Layer) -> Any:
+    """Symbolic output of a layer's first call: `.output` refuses a shared layer in Keras 2.15."""
+    return layer.output if KERAS_3 else layer.get_output_at(0)
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Create the optimizer's slots; Keras 2.15 wants a list of tf.Variable, Keras 3 its own."""
+    if not getattr(model.optimizer, "built", False):
+        model.optimizer.build(model.trainable_variables)
+
+
+def walk_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """The layer and all layers inside it: `_flatten_layers` is private in both versions."""
+    seen: set[int] = set()
+    queue = [layer]
+    while queue:
+        current = queue.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        children = getattr(current, "layers", None)
+        if children is None:
+            children = [
+                value for value in vars(current).values() if isinstance(value, keras.layers.Layer)
+            ]
+        queue.extend(children)
+
+
+def reseed(model: keras.Model, seed: int) -> None:
+    """Restart the random streams of the model's dropout layers from `seed`.
+
+    Keras 3 keeps a stream as a seed-generator variable, which can be assigned. Keras 2.15 keeps it
+    in a `tf.random.Generator` where there is one, and else inside the operation, out of reach.
+    """
+    for number, layer in enumerate(walk_layers(model)):
+        generator: Any = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            state = np.array([(seed + 7919 * number) % 2**31, 0])
+            generator.state.assign(state.astype("uint32"))
+            continue
+        random = getattr(getattr(layer, "_random_generator", None), "_generator", None)
+        if random is not None:
+            random.reset_from_seed((seed + 7919 * number) % 2**31)

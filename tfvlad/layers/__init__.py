@@ -1,0 +1,20 @@
+"""Layers: VLAD pooling, attention and temporal aggregation."""
+
+from tfvlad import compat as _compat  # noqa: F401  (checks the backend first)
+from tfvlad.layers.action_vlad import ActionVLAD
+from tfvlad.layers.descriptor_normalization import DescriptorNormalization
+from tfvlad.layers.framewise_backbone import FramewiseBackbone
+from tfvlad.layers.image_normalization import ImageNormalization
+from tfvlad.layers.net_vlad import NetVLAD
+from tfvlad.layers.shared_gru import SharedGRU
+from tfvlad.layers.top_down_attention import TopDownAttention
+
+__all__ = [
+    "ActionVLAD",
+    "DescriptorNormalization",
+    "FramewiseBackbone",
+    "ImageNormalization",
+    "NetVLAD",
+    "SharedGRU",
+    "TopDownAttention",
+]
