@@ -1,0 +1,383 @@
+"""Records -> batches of decoded, cropped clips as a `tf.data.Dataset`."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import warnings
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines import augmentation
+from pipelines.annotations import Annotations, VideoRecord
+from pipelines.augmentation import RGB_SCALES, draw_color_matrix, draw_crop, fixed_crops
+from pipelines.clip_sampling import segment_indices, uniform_indices
+from pipelines.decoding import VideoInfo, read_frames
+from pipelines.video_index import BrokenVideo, drop_broken, file_stamp, index_videos
+
+SAMPLINGS = ("uniform", "segments")
+# Part of every fingerprint: a change of the pixels a clip is made of must change it.
+_FORMAT_VERSION = 1
+
+
+class VideoClipSource:
+    """Labelled clips that are decoded on demand, by a pool of threads.
+
+    Clip i holds `num_frames` RGB frames of record i. Augmented, its frames (with
+    `sampling="segments"`), its crop, flip and colours are drawn from the seed, the variant and the
+    record alone: the same whatever the number of threads and the other records. Not augmented, it
+    is the centre crop, or `test_crops` fixed crops.
+
+    Args:
+        records: Clips; each has one label unless `multi_label`.
+        class_names: Names of the classes.
+        index: What `index_videos` returned; by default the videos are checked here.
+        num_frames: Frames of a clip.
+        sampling: "uniform" (`uniform_indices`) or "segments" (`segment_indices`).
+        image_size: Side of a clip's frames, pixels.
+        short_side: Shorter side of the frame that crops are taken from, pixels.
+        test_crops: 1, 5 or 10; with more than 1, clips have the shape
+            `(test_crops, num_frames, image_size, image_size, 3)` and are not augmented.
+        scales: Scales of the jittered crops.
+        color_jitter: Strength of the colour jitter, 0 to 1; see `draw_color_matrix`.
+        multi_label: Labels are multi-hot.
+        seed: Non-negative seed of shuffling and augmentation.
+        num_workers: Clips decoded at a time; by default one a processor.
+
+    Raises:
+        ValueError: If an argument is out of range, a record does not have exactly one label in a
+            single-label task, or a record's video is broken (leave these out with `drop_broken`).
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VideoRecord],
+        class_names: Sequence[str],
+        *,
+        index: Mapping[str, VideoInfo | BrokenVideo] | None = None,
+        num_frames: int = 25,
+        sampling: str = "uniform",
+        image_size: int = 224,
+        short_side: int = 256,
+        test_crops: int = 1,
+        scales: Sequence[float] = RGB_SCALES,
+        color_jitter: float = 0.0,
+        multi_label: bool = False,
+        seed: int = 0,
+        num_workers: int | None = None,
+    ):
+        counts = {"num_frames": num_frames, "image_size": image_size, "short_side": short_side}
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}.")
+        if sampling not in SAMPLINGS:
+            raise ValueError(
+                f"`sampling` must be one of {', '.join(SAMPLINGS)}. Received: {sampling!r}."
+            )
+        if test_crops not in (1, 5, 10):
+            raise ValueError(f"`test_crops` must be 1, 5 or 10. Received: test_crops={test_crops}.")
+        if not 0 <= color_jitter <= 1:
+            raise ValueError(
+                f"`color_jitter` must lie between 0 and 1. Received: color_jitter={color_jitter}."
+            )
+        if not records:
+            raise ValueError("`records` is empty: there is nothing to decode.")
+        self.records = tuple(records)
+        self.class_names = tuple(class_names)
+        self.index = index_videos(r.path for r in records) if index is None else index
+        self.num_frames = num_frames
+        self.sampling = sampling
+        self.image_size = image_size
+        self.short_side = short_side
+        self.test_crops = test_crops
+        self.scales = tuple(scales)
+        self.color_jitter = color_jitter
+        self.multi_label = multi_label
+        self.seed = seed
+        self.num_workers = num_workers or os.cpu_count() or 1
+        _, broken = drop_broken(self.records, self.index, max_broken=len(self.records))
+        if broken:
+            raise ValueError(
+                f"{len(broken)} records are broken, first: {broken[0].path} ({broken[0].reason}). "
+                "Leave them out with `drop_broken(records, index)`."
+            )
+        self.labels = _labels(self.records, len(self.class_names), multi_label)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def clip_shape(self) -> tuple[int, ...]:
+        shape = (self.num_frames, self.image_size, self.image_size, 3)
+        return shape if self.test_crops == 1 else (self.test_crops, *shape)
+
+    def subset(self, indices: Iterable[int]) -> VideoClipSource:
+        """Returns a source of the chosen records with the same settings."""
+        return VideoClipSource(
+            [self.records[i] for i in indices],
+            self.class_names,
+            index=self.index,
+            num_frames=self.num_frames,
+            sampling=self.sampling,
+            image_size=self.image_size,
+            short_side=self.short_side,
+            test_crops=self.test_crops,
+            scales=self.scales,
+            color_jitter=self.color_jitter,
+            multi_label=self.multi_label,
+            seed=self.seed,
+            num_workers=self.num_workers,
+        )
+
+    def fingerprints(self, augment: bool = False) -> list[str]:
+        """Returns, for each clip, a hash of everything that its pixels depend on (not its labels).
+
+        A clip keeps its fingerprint in every list of records: features computed for one split
+        serve the others.
+        """
+        settings = [_FORMAT_VERSION, self.num_frames, self.sampling, self.image_size]
+        settings += [self.short_side, self.test_crops]
+        if augment:
+            settings += [self.scales, self.color_jitter, self.seed]
+        return [
+            hashlib.sha256(
+                json.dumps(
+                    [
+                        settings,
+                        os.path.abspath(r.path),
+                        file_stamp(r.path),
+                        r.start_seconds,
+                        r.end_seconds,
+                    ]
+                ).encode()
+            ).hexdigest()
+            for r in self.records
+        ]
+
+    def clips(
+        self,
+        augment: bool = False,
+        variant: int = 0,
+        start: int = 0,
+        shuffle_seed: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Decodes the clips one by one, a few ahead in parallel.
+
+        Args:
+            augment: Draw frames, crop, flip and colours.
+            variant: Which of the augmented versions of each clip.
+            start: Position in the order to begin at.
+            shuffle_seed: Seed of a permutation of the records; None keeps their order.
+
+        Yields:
+            uint8 `clip_shape`.
+        """
+        order = np.arange(len(self))
+        if shuffle_seed is not None:
+            order = np.random.default_rng(shuffle_seed).permutation(order)
+        # Blocks of clips: large allocations get huge pages, which spares a page fault every 4 KiB.
+        for clips in self._decode(order[start:], 4, augment, variant):
+            yield from clips
+
+    def dataset(
+        self,
+        batch_size: int = 16,
+        shuffle: bool = False,
+        augment: bool = False,
+        epoch: int | Callable[[], int] = 0,
+    ) -> tf.data.Dataset:
+        """Returns the clips and labels in batches.
+
+        Every iteration over the dataset is the next epoch: its order depends on `(seed, epoch)`,
+        the draws of a clip on `(seed, epoch)` and its record.
+
+        Args:
+            batch_size: Clips of a batch; the last one may be smaller.
+            shuffle: Draw a new order each epoch.
+            augment: Draw frames, crop, flip and colours.
+            epoch: Number of the first iteration, or a function that is asked for the number at
+                each iteration.
+
+        Returns:
+            A dataset of (uint8 `(B, *clip_shape)`, int32 `(B,)` or float32 multi-hot `(B, C)`).
+        """
+        if batch_size < 1:
+            raise ValueError(
+                f"`batch_size` must be a positive integer. Received: batch_size={batch_size}."
+            )
+        next_epoch = epoch if callable(epoch) else itertools.count(epoch).__next__
+
+        def batches():
+            number = next_epoch()
+            order = np.arange(len(self))
+            if shuffle:
+                # The third number keeps this stream apart from the clips', below 2**32 in theirs.
+                order = np.random.default_rng([self.seed, number, 2**32]).permutation(order)
+            begin = 0
+            for clips in self._decode(order, batch_size, augment, number):
+                yield clips, self.labels[order[begin : begin + len(clips)]]
+                begin += len(clips)
+
+        signature = (
+            tf.TensorSpec((None, *self.clip_shape), tf.uint8),
+            tf.TensorSpec((None, *self.labels.shape[1:]), self.labels.dtype),
+        )
+        num_batches = -(-len(self) // batch_size)
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        return dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(1)
+
+    def _decode(
+        self, order: np.ndarray, batch_size: int, augment: bool, variant: int
+    ) -> Iterator[np.ndarray]:
+        """Yields batches in order while the pool fills the next ones."""
+        if augment and self.test_crops > 1:
+            raise ValueError(
+                f"Augmented clips have one crop. Received: test_crops={self.test_crops}, "
+                "augment=True."
+            )
+        # Enough clips in flight that no worker waits for the slowest one.
+        num_ahead = 1 + -(-2 * self.num_workers // batch_size)
+        pending: deque[tuple[np.ndarray, list[Future]]] = deque()
+        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="decode")
+        try:
+            for begin in range(0, len(order), batch_size):
+                chosen = order[begin : begin + batch_size].tolist()
+                clips = _aligned_empty((len(chosen), *self.clip_shape))
+                jobs = [
+                    pool.submit(self._decode_clip, i, augment, variant, clip)
+                    for i, clip in zip(chosen, clips, strict=True)
+                ]
+                pending.append((clips, jobs))
+                if len(pending) > num_ahead:
+                    yield _finished(*pending.popleft())
+            while pending:
+                yield _finished(*pending.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decode_clip(self, i: int, augment: bool, variant: int, out: np.ndarray) -> None:
+        record = self.records[i]
+        info = self.index[record.path]
+        if isinstance(info, BrokenVideo):  # __init__ refuses these
+            raise ValueError(f"{info.path}: {info.reason}")
+        segment = info.segment(record.start_seconds, record.end_seconds)
+        frame_size = augmentation.resized_size(info.width, info.height, self.short_side)
+        rng = np.random.default_rng([self.seed, variant, _number(record)]) if augment else None
+        if self.sampling == "segments":
+            indices = segment_indices(len(segment), self.num_frames, rng)
+        else:
+            indices = uniform_indices(len(segment), self.num_frames)
+        color_matrix = None
+        if rng is None:
+            crops = fixed_crops(*frame_size, self.image_size, self.test_crops)
+        else:
+            crops = (draw_crop(rng, *frame_size, self.image_size, self.scales),)
+            if self.color_jitter:
+                color_matrix = draw_color_matrix(rng, self.color_jitter)
+        read_frames(
+            record.path,
+            segment.start + indices,
+            crops=crops,
+            image_size=self.image_size,
+            color_matrix=color_matrix,
+            info=info,
+            out=out if self.test_crops > 1 else out[None],
+        )
+
+
+def clip_dataset(
+    annotations: Annotations,
+    batch_size: int = 16,
+    shuffle: bool = False,
+    augment: bool = False,
+    max_broken: int | None = None,
+    cache_path: str | None = None,
+    **source_options,
+) -> tf.data.Dataset:
+    """Checks the videos of an annotation and returns their clips in batches.
+
+    Args:
+        annotations: Records and class names, for example from `read_folder`.
+        batch_size: Clips of a batch.
+        shuffle: Draw a new order each epoch.
+        augment: Draw frames, crop, flip and colours.
+        max_broken: Most broken videos to leave out, with a warning; see `drop_broken`.
+        cache_path: Where to keep what the check found; see `index_videos`.
+        **source_options: Further arguments of `VideoClipSource`, such as `num_frames`.
+
+    Returns:
+        See `VideoClipSource.dataset`.
+    """
+    index = index_videos((r.path for r in annotations.records), cache_path=cache_path)
+    records, broken = drop_broken(annotations.records, index, max_broken)
+    if broken:
+        names = "".join(f"\n  {b.path}: {b.reason}" for b in broken)
+        warnings.warn(f"{len(broken)} broken videos are left out:{names}", stacklevel=2)
+    source = VideoClipSource(records, annotations.class_names, index=index, **source_options)
+    return source.dataset(batch_size, shuffle, augment)
+
+
+def augment_clip(clip: tf.Tensor, seed: tf.Tensor, image_size: int = 224, **options) -> tf.Tensor:
+    """`augmentation.augment_clip` for `tf.data.Dataset.map`, equal to it for the same seed.
+
+    Args:
+        clip: `(T, H, W, C)`.
+        seed: Scalar integer, for example a clip's number from `Dataset.enumerate`.
+        image_size: Side of the output, pixels.
+        **options: Further arguments of `augmentation.augment_clip`.
+    """
+    augmented = tf.numpy_function(
+        lambda clip, seed: augmentation.augment_clip(clip, int(seed), image_size, **options),
+        [clip, seed],
+        clip.dtype,
+        stateful=False,
+    )
+    augmented.set_shape((clip.shape[0], image_size, image_size, clip.shape[-1]))
+    return augmented
+
+
+def _labels(records: Sequence[VideoRecord], num_classes: int, multi_label: bool) -> np.ndarray:
+    for record in records:
+        if not all(0 <= label < num_classes for label in record.labels):
+            raise ValueError(
+                f"Labels must lie below the {num_classes} classes. Received: {record.labels} of "
+                f"{record.path}."
+            )
+        if not multi_label and len(record.labels) != 1:
+            raise ValueError(
+                f"{record.path} has {len(record.labels)} labels; a single-label task needs exactly "
+                "one. Set `multi_label=True` for multi-hot labels."
+            )
+    if not multi_label:
+        return np.array([record.labels[0] for record in records], np.int32)
+    labels = np.zeros((len(records), num_classes), np.float32)
+    for row, record in zip(labels, records, strict=True):
+        row[list(record.labels)] = 1
+    return labels
+
+
+def _number(record: VideoRecord) -> int:
+    """A number of the clip that does not depend on the list it stands in, nor on the folder."""
+    identity = [os.path.basename(record.path), record.start_seconds, record.end_seconds]
+    return zlib.crc32(json.dumps(identity).encode())
+
+
+def _aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
+    # TensorFlow takes a 64-byte aligned array over without copying it.
+    num_bytes = int(np.prod(shape))
+    buffer = np.empty(num_bytes + 64, np.uint8)
+    offset = -buffer.ctypes.data % 64
+    return buffer[offset : offset + num_bytes].reshape(shape)
+
+
+def _finished(clips: np.ndarray, jobs: list[Future]) -> np.ndarray:
+    for job in jobs:
+        job.result()
+    return clips

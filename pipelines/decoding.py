@@ -1,0 +1,327 @@
+"""Video files -> frames. The only module that knows a codec (FFmpeg, through PyAV)."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from pipelines.augmentation import Crop
+from pipelines.frame_conversion import FrameConverter
+
+# Planar 8-bit YUV, which needs no conversion by swscale.
+_YUV_PLANES = frozenset(f"yuv{j}{s}p" for j in ("", "j") for s in (411, 420, 422, 440, 444))
+# A seek (flushed decoder, file access) costs about as much as decoding this many frames.
+_SEEK_COST_FRAMES = 8
+# Codecs whose frames that the decoder may skip ("NONREF") are never needed by another frame.
+_SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
+
+
+class BrokenVideoError(ValueError):
+    """A file that is no video or cannot be decoded to its end; the message says why."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What decoding every frame of a video told.
+
+    Args:
+        num_frames: Frames, counted by decoding (containers' own counts are often wrong).
+        frames_per_second: Mean frame rate.
+        width: Pixels, as displayed.
+        height: Pixels, as displayed.
+        rotation_degrees: Clockwise rotation from the stored to the displayed frame.
+        seconds_per_tick: Unit of `frame_ticks`.
+        frame_ticks: Presentation time of every frame, a `range` where the rate is constant; empty
+            where the file's time stamps do not ascend, and then no seeking is done.
+        key_frames: Indices of the frames that decoding can begin with.
+    """
+
+    num_frames: int
+    frames_per_second: float
+    width: int
+    height: int
+    rotation_degrees: int = 0
+    seconds_per_tick: float = 0.0
+    frame_ticks: range | tuple[int, ...] = ()
+    key_frames: tuple[int, ...] = ()
+
+    @property
+    def duration_seconds(self) -> float:
+        return self.num_frames / self.frames_per_second
+
+    def frame_seconds(self) -> np.ndarray:
+        """Returns the time of every frame from the first one, float64 `(num_frames,)`."""
+        if not self.frame_ticks:
+            return np.arange(self.num_frames) / self.frames_per_second
+        ticks = np.asarray(self.frame_ticks, dtype=np.int64)
+        return (ticks - ticks[0]) * self.seconds_per_tick
+
+    def segment(self, start_seconds: float | None, end_seconds: float | None) -> range:
+        """Returns the indices of the frames shown from the start up to, exclusively, the end.
+
+        Raises:
+            ValueError: If no frame is shown within the segment.
+        """
+        if start_seconds is None and end_seconds is None:
+            return range(self.num_frames)
+        seconds = self.frame_seconds() + 1e-6  # a bound on a frame's own time, in spite of rounding
+        start = int(np.searchsorted(seconds, start_seconds or 0.0))
+        end = self.num_frames
+        if end_seconds is not None:
+            end = int(np.searchsorted(seconds, end_seconds))
+        if start >= end:
+            raise ValueError(
+                f"No frame lies in the segment from {start_seconds} to {end_seconds} s; the video "
+                f"lasts {self.duration_seconds:.2f} s."
+            )
+        return range(start, end)
+
+
+def check_video(path: str) -> VideoInfo:
+    """Decodes every frame of a video, without converting any, and describes it.
+
+    Raises:
+        BrokenVideoError: If the file cannot be opened, has no video stream or no frame, or a frame
+            cannot be decoded.
+    """
+    ticks: list[int | None] = []
+    key_frames = []
+    first = None
+    try:
+        with _open(path) as container:
+            stream = container.streams.video[0]
+            for frame in container.decode(stream):
+                first = first or (frame.width, frame.height, _rotation(frame))
+                if frame.key_frame:
+                    key_frames.append(len(ticks))
+                ticks.append(frame.pts)
+            rate = float(stream.average_rate or stream.guessed_rate or 25)
+            seconds_per_tick = float(stream.time_base or 0)
+    except (av.error.FFmpegError, OSError) as error:
+        position = f"decoding fails after {len(ticks)} frames: " if ticks else ""
+        raise BrokenVideoError(f"{position}{error.strerror or error}") from None
+    if first is None:
+        raise BrokenVideoError("no frame can be decoded")
+    width, height, rotation = first
+    width, height = _displayed_size(width, height, rotation)
+    frame_ticks = _ascending_ticks(ticks)
+    if len(frame_ticks) > 1 and seconds_per_tick:
+        span = frame_ticks[-1] - frame_ticks[0]
+        rate = (len(frame_ticks) - 1) / (span * seconds_per_tick)
+    return VideoInfo(
+        len(ticks), rate, width, height, rotation, seconds_per_tick, frame_ticks, tuple(key_frames)
+    )
+
+
+def read_frames(
+    path: str,
+    indices: Sequence[int] | np.ndarray,
+    *,
+    crops: Sequence[Crop] | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    color_matrix: np.ndarray | None = None,
+    info: VideoInfo | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Decodes chosen frames of a video to RGB.
+
+    Only the wanted frames are converted, and the resize to a short side, the crop and the resize to
+    the network's input are one resize of the crop's box, see `FrameConverter`. With `info`, the
+    decoder jumps to key frames and passes over frames that no other frame needs, where that is
+    cheaper; the frames are the same ones as without.
+
+    Args:
+        path: Video file.
+        indices: Frame indices in presentation order, ascending, repeats allowed.
+        crops: Boxes of the displayed frame, each in the coordinates of a resized frame; by default
+            the whole frame.
+        image_size: Side, or (height, width), of the output in pixels; by default the crop's own
+            size, or the frame's.
+        color_matrix: float32 `(3, 4)` applied to every pixel's `(R, G, B, 1)`, see
+            `augmentation.draw_color_matrix`.
+        info: What `check_video` returned for this file.
+        out: Array to write into, uint8 of the returned shape.
+
+    Returns:
+        uint8 `(T, height, width, 3)`, or `(num_crops, T, height, width, 3)` with `crops`.
+
+    Raises:
+        ValueError: If `indices` are not ascending or lie outside the video.
+        BrokenVideoError: If the file cannot be decoded.
+    """
+    indices = np.asarray(indices, dtype=np.int64)
+    num_frames = info.num_frames if info else math.inf
+    if indices.ndim != 1 or not indices.size or (np.diff(indices) < 0).any() or indices[0] < 0:
+        raise ValueError(f"`indices` must be ascending frame numbers. Received: {indices}.")
+    if indices[-1] >= num_frames:
+        raise ValueError(
+            f"`indices` must lie below the video's {num_frames} frames. Received: {indices[-1]}."
+        )
+    slots: dict[int, list[int]] = {}
+    for slot, index in enumerate(indices.tolist()):
+        slots.setdefault(index, []).append(slot)
+    converter: FrameConverter | None = None
+    reformatter = VideoReformatter()
+    images = np.empty(0, np.uint8)
+    missing = set(slots)
+    try:
+        for decode in (_decode_by_ticks, _decode_in_order):
+            for index, frame in decode(path, list(slots), info):
+                if converter is None:
+                    converter = _frame_converter(frame, crops, image_size, color_matrix)
+                    shape = (len(converter.crops), len(indices), *converter.size, 3)
+                    images = _output_array(out, shape, crops is not None)
+                first, *repeats = slots[index]
+                _convert(frame, converter, reformatter, images[:, first])
+                for slot in repeats:
+                    images[:, slot] = images[:, first]
+                missing.discard(index)
+            if not missing:
+                break
+    except (av.error.FFmpegError, OSError) as error:
+        raise BrokenVideoError(f"{path}: {error.strerror or error}") from None
+    if missing:
+        raise BrokenVideoError(f"{path}: frame {min(missing)} cannot be decoded; is it the end?")
+    return images[0] if crops is None else images
+
+
+def _open(path: str) -> av.container.InputContainer:
+    # Metadata in a foreign encoding is no reason to refuse a video.
+    container = av.open(path, metadata_errors="replace")
+    if not container.streams.video:
+        container.close()
+        raise BrokenVideoError("no video stream")
+    # Clips are decoded in parallel; threads within a decoder would oversubscribe the cores.
+    container.streams.video[0].codec_context.thread_count = 1
+    return container
+
+
+def _decode_in_order(
+    path: str, wanted: list[int], info: VideoInfo | None
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes from the first frame on, by counting."""
+    remaining = set(wanted)
+    with _open(path) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            if index in remaining:
+                yield index, frame
+                if index == wanted[-1]:
+                    return
+
+
+def _decode_by_ticks(
+    path: str, wanted: list[int], info: VideoInfo | None
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes what lies between a key frame and the wanted frames, which time stamps identify."""
+    if info is None or not info.frame_ticks:
+        return
+    ticks, keys = info.frame_ticks, info.key_frames
+    index_at = {ticks[i]: i for i in wanted}
+    # The key frame that decoding of each wanted frame can begin with.
+    key_of = {i: keys[max(bisect_right(keys, i) - 1, 0)] if keys else 0 for i in wanted}
+    position, done = 0, 0
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        while done < len(wanted):
+            if key_of[wanted[done]] > position + _SEEK_COST_FRAMES:
+                container.seek(ticks[key_of[wanted[done]]], stream=stream)
+            for frame in _frames_at(container, stream, index_at):
+                if frame.pts is None or frame.pts > ticks[wanted[done]]:
+                    return  # the seek led elsewhere: the caller decodes in order
+                if frame.pts < ticks[wanted[done]]:
+                    continue
+                position = wanted[done]
+                yield position, frame
+                done += 1
+                if done == len(wanted) or key_of[wanted[done]] > position + _SEEK_COST_FRAMES:
+                    break
+            else:
+                return
+
+
+def _frames_at(container, stream, wanted_ticks) -> Iterator[av.VideoFrame]:
+    """Decodes on, passing over unwanted frames that no other frame needs."""
+    context = stream.codec_context
+    skippable = context.name in _SKIPPABLE_CODECS
+    for packet in container.demux(stream):
+        if skippable:
+            context.skip_frame = "DEFAULT" if packet.pts in wanted_ticks else "NONREF"
+        yield from packet.decode()
+
+
+def _frame_converter(
+    frame: av.VideoFrame,
+    crops: Sequence[Crop] | None,
+    image_size: int | tuple[int, int] | None,
+    color_matrix: np.ndarray | None,
+) -> FrameConverter:
+    rotation = _rotation(frame)
+    width, height = _displayed_size(frame.width, frame.height, rotation)
+    crops = [Crop(0, 0, width, height, width, height)] if crops is None else crops
+    if image_size is None:
+        box = crops[0]
+        image_size = (
+            round(box.height * height / box.frame_height),
+            round(box.width * width / box.frame_width),
+        )
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return FrameConverter(crops, size, rotation, color_matrix)
+
+
+def _convert(
+    frame: av.VideoFrame,
+    converter: FrameConverter,
+    reformatter: VideoReformatter,
+    images: np.ndarray,
+) -> None:
+    name = frame.format.name
+    if name in _YUV_PLANES:
+        full_range = name.startswith("yuvj") or int(frame.color_range) == 2
+        planes = [_plane_rows(plane) for plane in frame.planes]
+        converter.convert_yuv(planes, images, int(frame.colorspace), full_range)
+    else:
+        frame = reformatter.reformat(frame, format="rgb24", threads=1)
+        rows = _plane_rows(frame.planes[0], num_channels=3)
+        converter.convert_rgb(rows.reshape(frame.height, frame.width, 3), images)
+
+
+def _plane_rows(plane: av.video.plane.VideoPlane, num_channels: int = 1) -> np.ndarray:
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    return rows[:, : plane.width * num_channels]
+
+
+def _displayed_size(width: int, height: int, rotation_degrees: int) -> tuple[int, int]:
+    return (height, width) if rotation_degrees in (90, 270) else (width, height)
+
+
+def _rotation(frame: av.VideoFrame) -> int:
+    # PyAV's angle is counter-clockwise; other angles than quarter turns are not displayed as such.
+    return round(-frame.rotation / 90) % 4 * 90
+
+
+def _ascending_ticks(ticks: list[int | None]) -> range | tuple[int, ...]:
+    known = [tick for tick in ticks if tick is not None]
+    if len(known) < len(ticks) or any(b <= a for a, b in pairwise(known)):
+        return ()
+    if len(known) < 2:
+        return tuple(known)
+    steps = range(known[0], known[-1] + 1, known[1] - known[0])
+    return steps if list(steps) == known else tuple(known)
+
+
+def _output_array(out: np.ndarray | None, shape: tuple[int, ...], has_crops: bool) -> np.ndarray:
+    if out is None:
+        return np.empty(shape, np.uint8)
+    expected = shape if has_crops else shape[1:]
+    if out.shape != expected or out.dtype != np.uint8:
+        raise ValueError(
+            f"`out` must be uint8 of shape {expected}. Received: {out.dtype} {out.shape}."
+        )
+    return out.reshape(shape)

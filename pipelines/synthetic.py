@@ -1,0 +1,224 @@
+"""Small labelled videos and still images, drawn instead of filmed.
+
+An object changes its state in a place: a flower opens on grass, a glass empties on bricks. The
+class is the object, the place and the direction of the change; every video is in the data twice,
+as it is and played backwards, so that nothing but the order of its frames tells twin classes
+apart. Around it: another object that does not change, moving clutter, a panning camera, changing
+light, noise and compression.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from pipelines.annotations import Split, read_folder
+from pipelines.synthetic_scenes import PLACES, THINGS, Place, Scene, Thing
+
+MANIFEST = "synthetic.json"
+
+
+class StillImages(NamedTuple):
+    """The images of `make_still_images`.
+
+    Attributes:
+        images: RGB, uint8, `(num_images, image_size, image_size, 3)`.
+        labels: Index of each image's object in `class_names`, `(num_images,)`.
+        class_names: The objects in either state.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def make_synthetic_videos(
+    folder: str | os.PathLike,
+    *,
+    num_classes: int = 8,
+    num_train_clips: int = 60,
+    num_test_clips: int = 20,
+    num_frames: int = 24,
+    image_size: int = 80,
+    seed: int = 0,
+) -> Split:
+    """Writes `train/<class>/<name>.mp4` and `test/<class>/<name>.mp4`.
+
+    A scene is filmed once and gives two videos, one for each twin class: the second is the first
+    played backwards. Their file names tell the common source as UCF101's do. A folder that was made
+    with the same arguments is reused.
+
+    Args:
+        folder: Made if it is missing; must be empty otherwise.
+        num_classes: An even number up to 32, twins included.
+        num_train_clips: Training videos of each class.
+        num_test_clips: Test videos of each class.
+        num_frames: Frames of each video, at least 2.
+        image_size: Width and height in pixels, an even number, at least 32.
+        seed: Changes every video.
+
+    Returns:
+        The records of both parts, as `pipelines.annotations.read_folder` reads them.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        FileExistsError: If `folder` holds anything else.
+    """
+    for name, value, least in (
+        ("num_train_clips", num_train_clips, 1),
+        ("num_test_clips", num_test_clips, 1),
+        ("num_frames", num_frames, 2),
+        ("image_size", image_size, 32),
+    ):
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
+    if image_size % 2:
+        raise ValueError(f"`image_size` must be even. Received: image_size={image_size}.")
+    pairs = _class_pairs(num_classes)
+    num_clips = {"train": num_train_clips, "test": num_test_clips}
+    manifest = {
+        "classes": [name for thing, place in pairs for name in _twin_names(thing, place)],
+        "num_clips": num_clips,
+        "num_frames": num_frames,
+        "image_size": image_size,
+        "seed": seed,
+    }
+    folder = Path(folder)
+    if not _is_complete(folder, manifest):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Written aside and moved at the end: an interrupted run leaves no half-filled folder.
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as aside:
+            root = Path(aside) / "videos"
+            _write_videos(root, pairs, num_clips, num_frames, image_size, seed)
+            (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+            if folder.exists():
+                folder.rmdir()
+            root.rename(folder)
+    train, test = (read_folder(str(folder / part)) for part in num_clips)
+    return Split(train.records, test.records, train.class_names)
+
+
+def make_still_images(num_images: int, *, image_size: int = 64, seed: int = 0) -> StillImages:
+    """Draws objects in either end state, on cluttered places, for a small image classifier.
+
+    Args:
+        num_images: Number of images; the classes take turns.
+        image_size: Width and height in pixels.
+        seed: Changes every image.
+
+    Raises:
+        ValueError: If `num_images` is not positive or `image_size` is below 32.
+    """
+    if num_images < 1:
+        raise ValueError(f"`num_images` must be positive. Received: num_images={num_images}.")
+    if image_size < 32:
+        raise ValueError(f"`image_size` must be at least 32. Received: image_size={image_size}.")
+    class_names = tuple(name for thing in THINGS for name in thing.states)
+    images = np.empty((num_images, image_size, image_size, 3), np.uint8)
+    labels = np.arange(num_images) % len(class_names)
+    for index, label in enumerate(labels):
+        generator = np.random.default_rng([seed, index])
+        place = PLACES[generator.integers(len(PLACES))]
+        scene = Scene(
+            THINGS[label // 2], place, image_size, generator, scales=(0.35, 0.8), has_decoy=False
+        )
+        state = generator.uniform(0, 0.25)
+        images[index] = scene.draw(generator.uniform(), 1 - state if label % 2 else state)
+    return StillImages(images, labels, class_names)
+
+
+def _class_pairs(num_classes: int) -> list[tuple[Thing, Place]]:
+    most = 2 * len(THINGS) * len(PLACES)
+    if num_classes % 2 or not 2 <= num_classes <= most:
+        raise ValueError(
+            f"`num_classes` must be an even number from 2 to {most}. "
+            f"Received: num_classes={num_classes}."
+        )
+    indices = itertools.product(range(len(THINGS)), range(len(PLACES)))
+    # Things and places in equal numbers, so that neither gives the other away.
+    squares = sorted(indices, key=lambda pair: (max(pair), pair))
+    return [(THINGS[thing], PLACES[place]) for thing, place in squares[: num_classes // 2]]
+
+
+def _twin_names(thing: Thing, place: Place) -> list[str]:
+    return [f"{thing.noun}_{verb}_on_{place.noun}" for verb in thing.verbs]
+
+
+def _is_complete(folder: Path, manifest: dict) -> bool:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    path = folder / MANIFEST
+    if path.is_file() and json.loads(path.read_text()) == manifest:
+        return True
+    raise FileExistsError(
+        f"{folder} holds other files or videos made with other arguments. "
+        "Name another folder, or delete this one."
+    )
+
+
+def _write_videos(
+    root: Path,
+    pairs: Sequence[tuple[Thing, Place]],
+    num_clips: Mapping[str, int],
+    num_frames: int,
+    image_size: int,
+    seed: int,
+) -> None:
+    for part, (thing, place) in itertools.product(num_clips, pairs):
+        for name in _twin_names(thing, place):
+            (root / part / name).mkdir(parents=True)
+
+    def write_twins(job: tuple[int, int, int]) -> None:
+        part, pair, clip = job
+        thing, place = pairs[pair]
+        frames = _render_clip(
+            thing, place, num_frames, image_size, np.random.default_rng((seed, *job))
+        )
+        for direction, name in enumerate(_twin_names(thing, place)):
+            file = f"v_{thing.noun}_{place.noun}_g{clip:03d}_c{direction}.mp4"
+            ordered = frames[::-1] if direction else frames
+            _encode(root / list(num_clips)[part] / name / file, ordered)
+
+    jobs = [
+        (part, pair, clip)
+        for part, count in enumerate(num_clips.values())
+        for pair in range(len(pairs))
+        for clip in range(count)
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(write_twins, jobs)
+        for _ in track(done, "Drawing videos", len(jobs), console=Console(stderr=True)):
+            pass
+
+
+def _render_clip(
+    thing: Thing, place: Place, num_frames: int, image_size: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    scene = Scene(thing, place, image_size, generator)
+    begin, end = generator.uniform(0, 0.25), generator.uniform(0.75, 1)
+    times = np.linspace(0, 1, num_frames)
+    states = np.clip((times - begin) / (end - begin), 0, 1)
+    return [scene.draw(time, state) for time, state in zip(times, states, strict=True)]
+
+
+def _encode(path: Path, frames: Sequence[np.ndarray]) -> None:
+    height, width = frames[0].shape[:2]
+    # Key frames alone: predicted frames differ from their reversal, which would give it away.
+    options = {"qp": "30", "g": "1", "threads": "1"}
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,236 @@
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines import augmentation
+from pipelines.annotations import VideoRecord, read_folder
+from pipelines.clip_dataset import VideoClipSource, augment_clip, clip_dataset
+from pipelines.decoding import read_frames
+from pipelines.video_index import index_videos
+from tests.pipelines.video_files import write_video
+
+SETTINGS = {"num_frames": 4, "image_size": 32, "short_side": 40}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("videos")
+    for i in range(7):
+        (root / "ab"[i % 2]).mkdir(exist_ok=True)
+        write_video(root / "ab"[i % 2] / f"{i}.mp4", num_frames=3 + 4 * i, size=(96, 64))
+    return root
+
+
+@pytest.fixture(scope="module")
+def annotations(folder):
+    return read_folder(str(folder))
+
+
+@pytest.fixture(scope="module")
+def index(annotations):
+    return index_videos((r.path for r in annotations.records), progress=False)
+
+
+@pytest.fixture
+def source(annotations, index):
+    return VideoClipSource(
+        annotations.records, annotations.class_names, index=index, color_jitter=0.2, **SETTINGS
+    )
+
+
+def test_source_describes_itself(source):
+    assert len(source) == 7
+    assert source.class_names == ("a", "b")
+    assert source.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert source.labels.dtype == np.int32
+    assert source.clip_shape == (4, 32, 32, 3)
+
+
+def test_clips_are_the_centre_crops_of_uniform_frames(source):
+    clips = list(source.clips())
+    assert len(clips) == 7
+    record, info = source.records[3], source.index[source.records[3].path]
+    indices = (2 * np.arange(4) + 1) * info.num_frames // 8
+    crop = augmentation.Crop(14, 4, 32, 32, 60, 40)
+    expected = read_frames(record.path, indices, crops=[crop], image_size=32)[0]
+    np.testing.assert_array_equal(clips[3], expected)
+
+
+def test_augmented_clips_do_not_depend_on_threads(annotations, index):
+    def clips(num_workers, variant, **options):
+        source = VideoClipSource(
+            annotations.records,
+            annotations.class_names,
+            index=index,
+            sampling="segments",
+            num_workers=num_workers,
+            color_jitter=0.3,
+            **SETTINGS,
+            **options,
+        )
+        return np.stack(list(source.clips(augment=True, variant=variant)))
+
+    reference = clips(1, 0)
+    np.testing.assert_array_equal(reference, clips(4, 0))
+    assert (reference != clips(1, 1)).any(axis=(1, 2, 3, 4)).all()
+    assert (reference != clips(1, 0, seed=1)).any()
+
+
+def test_draws_of_a_clip_do_not_depend_on_the_others(source):
+    whole = list(source.clips(augment=True, variant=2))
+    part = list(source.subset([5, 1]).clips(augment=True, variant=2))
+    np.testing.assert_array_equal(part, [whole[5], whole[1]])
+
+
+def test_clips_start_anywhere_in_any_order(source):
+    clips = np.stack(list(source.clips(augment=True)))
+    np.testing.assert_array_equal(list(source.clips(augment=True, start=5)), clips[5:])
+    order = np.random.default_rng(3).permutation(7)
+    shuffled = list(source.clips(augment=True, start=2, shuffle_seed=3))
+    np.testing.assert_array_equal(shuffled, clips[order[2:]])
+
+
+def test_abandoned_iteration_stops_its_threads(source):
+    iterator = source.clips()
+    next(iterator)
+    iterator.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
+def test_dataset_yields_batches_of_known_number(source):
+    dataset = source.dataset(batch_size=3)
+    assert dataset.cardinality().numpy() == 3
+    assert dataset.element_spec[0].shape == (None, 4, 32, 32, 3)
+    assert dataset.element_spec[1].dtype == tf.int32
+    batches = list(dataset.as_numpy_iterator())
+    assert [len(labels) for _, labels in batches] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate([b[0] for b in batches]), list(source.clips()))
+    np.testing.assert_array_equal(np.concatenate([b[1] for b in batches]), source.labels)
+
+
+def epochs(dataset, count):
+    return [np.concatenate([b[0] for b in dataset.as_numpy_iterator()]) for _ in range(count)]
+
+
+def test_epochs_differ_and_repeat_with_the_seed(source):
+    first, second = epochs(source.dataset(4, shuffle=True, augment=True), 2)
+    again = epochs(source.dataset(4, shuffle=True, augment=True, epoch=1), 1)[0]
+    np.testing.assert_array_equal(second, again)
+    assert (first != second).any()
+    asked = epochs(source.dataset(4, shuffle=True, augment=True, epoch=lambda: 1), 2)
+    np.testing.assert_array_equal(asked[0], second)
+    np.testing.assert_array_equal(asked[1], second)
+
+
+def test_shuffled_labels_follow_their_clips(source):
+    clips = list(source.clips())
+    for batch, labels in source.dataset(2, shuffle=True).as_numpy_iterator():
+        for clip, label in zip(batch, labels, strict=True):
+            (i,) = [i for i, c in enumerate(clips) if np.array_equal(c, clip)]
+            assert source.labels[i] == label
+
+
+def test_test_crops(annotations, index):
+    source = VideoClipSource(
+        annotations.records[:2], ("a", "b"), index=index, test_crops=10, **SETTINGS
+    )
+    assert source.clip_shape == (10, 4, 32, 32, 3)
+    clip = next(source.clips())
+    assert clip.shape == source.clip_shape
+    np.testing.assert_array_equal(clip[5:], clip[:5, :, :, ::-1])
+    with pytest.raises(ValueError, match=r"Augmented clips have one crop. Received: test_crops=10"):
+        next(source.clips(augment=True))
+
+
+def test_segments_of_a_video(annotations, index):
+    path = annotations.records[-1].path  # 23 frames at 25 a second
+    record = VideoRecord(path, (1,), start_seconds=0.4, end_seconds=0.56)
+    source = VideoClipSource([record], ("a", "b"), index=index, **SETTINGS)
+    crop = augmentation.Crop(14, 4, 32, 32, 60, 40)
+    expected = read_frames(path, [10, 11, 12, 13], crops=[crop], image_size=32)[0]
+    np.testing.assert_array_equal(next(source.clips()), expected)
+
+
+def test_multi_label(annotations, index):
+    path = annotations.records[0].path
+    records = [VideoRecord(path, (0, 2)), VideoRecord(path, ())]
+    source = VideoClipSource(records, "abc", index=index, multi_label=True, **SETTINGS)
+    np.testing.assert_array_equal(source.labels, np.array([[1, 0, 1], [0, 0, 0]], np.float32))
+    assert next(iter(source.dataset()))[1].dtype == tf.float32
+    with pytest.raises(ValueError, match="has 2 labels; a single-label task needs exactly one"):
+        VideoClipSource(records, "abc", index=index)
+    with pytest.raises(ValueError, match=r"below the 2 classes. Received: \(0, 2\)"):
+        VideoClipSource(records, "ab", index=index, multi_label=True)
+
+
+def test_fingerprints_depend_on_pixels_only(annotations, index):
+    def fingerprints(augment=False, records=annotations.records, **changes):
+        options = {**SETTINGS, **changes}
+        return VideoClipSource(records, ("a", "b"), index=index, **options).fingerprints(augment)
+
+    reference = fingerprints()
+    assert len(set(reference)) == 7
+    relabelled = [VideoRecord(r.path, (0,)) for r in annotations.records]
+    assert fingerprints(records=relabelled) == reference
+    assert fingerprints(records=annotations.records[3:5]) == reference[3:5]
+    assert fingerprints(seed=1) == reference
+    trimmed = [VideoRecord(r.path, r.labels, end_seconds=0.1) for r in annotations.records]
+    different = [
+        reference,
+        fingerprints(num_frames=5),
+        fingerprints(image_size=31),
+        fingerprints(short_side=41),
+        fingerprints(sampling="segments"),
+        fingerprints(test_crops=5),
+        fingerprints(records=trimmed),
+        fingerprints(True),
+        fingerprints(True, seed=1),
+        fingerprints(True, color_jitter=0.1),
+        fingerprints(True, scales=(1.0,)),
+    ]
+    assert len({first for first, *_ in different}) == len(different)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"num_frames": 0}, "`num_frames` must be a positive integer. Received: num_frames=0"),
+        ({"sampling": "dense"}, "`sampling` must be one of uniform, segments. Received: 'dense'"),
+        ({"test_crops": 3}, "`test_crops` must be 1, 5 or 10. Received: test_crops=3"),
+        ({"color_jitter": 2.0}, "`color_jitter` must lie between 0 and 1"),
+    ],
+)
+def test_arguments_are_checked(annotations, index, changes, error):
+    with pytest.raises(ValueError, match=error):
+        VideoClipSource(annotations.records, ("a", "b"), index=index, **changes)
+    with pytest.raises(ValueError, match="`records` is empty"):
+        VideoClipSource([], ("a", "b"), index=index)
+
+
+def test_batch_size_is_checked(source):
+    with pytest.raises(ValueError, match="`batch_size` must be a positive integer"):
+        source.dataset(0)
+
+
+def test_broken_videos_are_refused_or_left_out(tmp_path):
+    for name in ("a/1.mp4", "a/2.mp4"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        write_video(tmp_path / name, 3)
+    (tmp_path / "a" / "broken.mp4").touch()
+    annotations = read_folder(str(tmp_path))
+    with pytest.raises(ValueError, match=r"1 records are broken, first: .*broken.mp4"):
+        VideoClipSource(annotations.records, ("a",))
+    with pytest.warns(UserWarning, match=r"1 broken videos are left out:\n  .*broken.mp4: Invalid"):
+        dataset = clip_dataset(annotations, batch_size=2, **SETTINGS)
+    assert dataset.cardinality().numpy() == 1
+
+
+def test_augment_clip_in_a_map_equals_the_eager_result():
+    clip = np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), dtype=np.uint8)
+    dataset = tf.data.Dataset.from_tensors(clip).repeat(4).enumerate()
+    dataset = dataset.map(lambda seed, clip: augment_clip(clip, seed, image_size=24))
+    assert dataset.element_spec.shape == (3, 24, 24, 3)
+    for seed, augmented in enumerate(dataset.as_numpy_iterator()):
+        np.testing.assert_array_equal(augmented, augmentation.augment_clip(clip, seed, 24))

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.clip_sampling import dense_windows, segment_indices, uniform_indices
+
+counts = st.integers(1, 400)
+
+
+@given(counts, st.integers(1, 60))
+def test_uniform_indices_are_the_centres_of_equal_pieces(num_frames, num_samples):
+    indices = uniform_indices(num_frames, num_samples)
+    expected = [int((i + 0.5) * num_frames / num_samples + 1e-9) for i in range(num_samples)]
+    assert indices.tolist() == expected
+    repeats = np.bincount(indices, minlength=num_frames)
+    if num_frames <= num_samples:
+        assert repeats.max() - repeats.min() <= 1
+    else:
+        assert repeats.max() == 1
+
+
+@given(counts, st.integers(1, 60), st.integers(0, 9))
+def test_segment_indices_stay_in_their_segments(num_frames, num_samples, seed):
+    indices = segment_indices(num_frames, num_samples, np.random.default_rng(seed))
+    for i, index in enumerate(indices):
+        first = i * num_frames // num_samples
+        assert first <= index < max((i + 1) * num_frames // num_samples, first + 1)
+    again = segment_indices(num_frames, num_samples, np.random.default_rng(seed))
+    np.testing.assert_array_equal(indices, again)
+    centres = segment_indices(num_frames, num_samples)
+    np.testing.assert_array_equal(centres, uniform_indices(num_frames, num_samples))
+
+
+def test_segment_indices_reach_every_frame():
+    rng = np.random.default_rng(0)
+    seen = {i for _ in range(200) for i in segment_indices(10, 3, rng).tolist()}
+    assert seen == set(range(10))
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "stride", "end_policy", "expected"),
+    [
+        (7, 3, "drop", [[0, 1, 2], [3, 4, 5]]),
+        (7, 3, "shift", [[0, 1, 2], [3, 4, 5], [4, 5, 6]]),
+        (7, 3, "repeat_last", [[0, 1, 2], [3, 4, 5], [6, 6, 6]]),
+        (7, 2, "shift", [[0, 1, 2], [2, 3, 4], [4, 5, 6]]),
+        (6, None, "repeat_last", [[0, 1, 2], [3, 4, 5]]),
+        (2, 1, "shift", [[0, 1, 1]]),
+        (2, 1, "repeat_last", [[0, 1, 1]]),
+    ],
+)
+def test_dense_windows(num_frames, stride, end_policy, expected):
+    assert dense_windows(num_frames, 3, stride, end_policy).tolist() == expected
+
+
+def test_dense_windows_of_a_short_video_may_be_none():
+    assert dense_windows(2, 3, 1, "drop").shape == (0, 3)
+
+
+@given(counts, st.integers(1, 40), st.integers(1, 40))
+def test_dense_windows_cover_the_end(num_frames, window_size, stride):
+    windows = {p: dense_windows(num_frames, window_size, stride, p) for p in ("shift", "drop")}
+    assert windows["shift"][-1, -1] == num_frames - 1
+    for rows in windows.values():
+        assert ((rows >= 0) & (rows < num_frames)).all()
+        assert (np.diff(rows[:, 0]) <= stride).all()
+    padded = dense_windows(num_frames, window_size, stride, "repeat_last")
+    assert (padded[:, 0] % stride == 0).all()
+    if stride <= window_size:
+        assert set(padded.ravel().tolist()) == set(range(num_frames))
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True])
+def test_counts_are_checked(value):
+    with pytest.raises(ValueError, match=f"`num_samples` must be a positive integer. .*={value}"):
+        uniform_indices(5, value)
+    with pytest.raises(ValueError, match=f"`num_frames` must be a positive integer. .*={value}"):
+        segment_indices(value, 5, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="`end_policy` must be one of drop, shift, repeat_last"):
+        dense_windows(5, 2, end_policy="wrap")

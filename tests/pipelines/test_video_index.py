@@ -1,0 +1,90 @@
+import json
+import os
+
+import pytest
+
+from pipelines import video_index
+from pipelines.annotations import VideoRecord
+from pipelines.decoding import VideoInfo
+from pipelines.video_index import BrokenVideo, drop_broken, index_videos
+from tests.pipelines.video_files import write_video
+
+
+@pytest.fixture
+def videos(tmp_path):
+    good = write_video(tmp_path / "good.mp4", 5)
+    uneven = write_video(tmp_path / "uneven.mkv", 4, pts=[0, 1, 5, 9])
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    return [good, str(tmp_path / "bad.mp4"), uneven, str(tmp_path / "missing.mp4")]
+
+
+def test_index_tells_good_from_broken(videos, capfd):
+    index = index_videos(videos * 2, num_workers=2, progress=True)
+    assert list(index) == videos
+    assert [isinstance(v, VideoInfo) for v in index.values()] == [True, False, True, False]
+    assert index[videos[1]] == BrokenVideo(videos[1], "Invalid data found when processing input")
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert "4/4" in output.err
+    assert "moov" not in output.err  # FFmpeg's own messages
+    index_videos(videos, progress=False)
+    assert capfd.readouterr().err == ""
+
+
+def test_cache_is_used_until_a_file_changes(videos, tmp_path, monkeypatch):
+    cache = str(tmp_path / "new" / "index.json")
+    first = index_videos(videos, cache_path=cache, progress=False)
+    checked = []
+    check_video = video_index.check_video
+    monkeypatch.setattr(
+        video_index, "check_video", lambda path: checked.append(path) or check_video(path)
+    )
+    assert index_videos(videos, cache_path=cache, progress=False) == first
+    assert checked == []
+    os.utime(videos[0], ns=(1, 1))
+    write_video(videos[3], 3)
+    second = index_videos(videos, cache_path=cache, progress=False)
+    assert sorted(checked) == sorted([videos[0], videos[3]])
+    assert second[videos[3]].num_frames == 3
+    assert os.listdir(os.path.dirname(cache)) == ["index.json"]
+
+
+def test_interrupted_check_goes_on(videos, tmp_path, monkeypatch):
+    cache = str(tmp_path / "index.json")
+    check_video = video_index.check_video
+
+    def interrupted(path):
+        if path == videos[2]:
+            raise KeyboardInterrupt
+        return check_video(path)
+
+    monkeypatch.setattr(video_index, "check_video", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index_videos(videos, num_workers=1, cache_path=cache, progress=False)
+    with open(cache) as file:
+        kept = json.load(file)["videos"]
+    assert os.path.abspath(videos[0]) in kept
+    assert os.path.abspath(videos[2]) not in kept
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"videos": {}}'])
+def test_foreign_cache_is_replaced_with_a_warning(videos, tmp_path, content):
+    cache = tmp_path / "index.json"
+    cache.write_text(content)
+    with pytest.warns(UserWarning, match="is no video index and will be replaced"):
+        index_videos(videos[:1], cache_path=str(cache), progress=False)
+    assert len(json.loads(cache.read_text())["videos"]) == 1
+
+
+def test_drop_broken_names_and_limits(videos):
+    index = index_videos(videos, progress=False)
+    records = [VideoRecord(path, (0,)) for path in videos]
+    records.append(VideoRecord(videos[0], (0,), start_seconds=90.0))
+    good, broken = drop_broken(records, index)
+    assert good == (records[0], records[2])
+    assert [b.path for b in broken] == [videos[1], videos[3], videos[0]]
+    assert "No frame lies in the segment from 90.0" in broken[2].reason
+    with pytest.raises(ValueError, match=r"3 of 5 videos are broken, more than the 2 allowed by"):
+        drop_broken(records, index, max_broken=2)
+    with pytest.raises(ValueError, match="1 of 1 videos are broken"):
+        drop_broken(records[1:2], index)
