@@ -1,0 +1,1 @@
+"""The `tfvlad` command: one module a subject, one function a subcommand."""

@@ -1,0 +1,308 @@
+"""Training in stages on cached features, resumable at any epoch."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfvlad import compat
+from tfvlad.backbones import Backbone
+from tfvlad.layers import NetVLAD
+from tfvlad.training.clip_source import ClipSource
+from tfvlad.training.clusters import initialize_clusters
+from tfvlad.training.feature_cache import CachedClips, FeatureCache
+from tfvlad.training.networks import frozen_features, split_networks
+from tfvlad.training.stages import Stage, ta_vlad_stages
+from tfvlad.training.training_state import TrainingState
+
+
+def fit_in_stages(
+    model: keras.Model,
+    backbone: Backbone,
+    training: ClipSource,
+    validation: ClipSource,
+    folder: str | os.PathLike[str],
+    *,
+    stages: Sequence[Stage] | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    cache: FeatureCache | None = None,
+    num_cached_crops: int = 4,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> list[dict[str, float]]:
+    """Train a clip model stage by stage and leave the best weights in it.
+
+    The VLAD layer's centres are set by k-means first. After every epoch the state goes to the
+    folder; the same call goes on from there. A stage ends with the weights of its best epoch on
+    the validation clips: the highest top-1 accuracy (area under the precision-recall curve for
+    several labels), the lower loss among equals. The folder gets `state.npz`, `history.csv`,
+    `stage<n>.keras` and TensorBoard's logs.
+
+    With a cache, what is frozen in a stage is computed once: the last feature map while the whole
+    backbone is frozen, else the input of the freed block. Augmentation is then over
+    `num_cached_crops` random crops of each clip, of which every epoch draws one.
+
+    Args:
+        model: made by `tfvlad.models` on this backbone.
+        backbone: whose blocks are freed; its batch norms stay frozen.
+        training: clips to learn from, augmented.
+        validation: clips by which the best epoch is chosen, not augmented.
+        folder: of the run.
+        stages: TA-VLAD's two by default, freeing the backbone's last block.
+        batch_size: clips of a batch.
+        seed: of the order, the crops, dropout and k-means. The model's first weights come from its
+            own making: call `keras.utils.set_random_seed` before that.
+        cache: None computes everything anew in each epoch.
+        num_cached_crops: random crops of a training clip that are cached.
+        callbacks: called in each stage.
+
+    Returns:
+        A row for each epoch: stage, epoch, learning rate, losses, measures and seconds.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, or a source is empty.
+        FloatingPointError: the loss is not a number any more.
+    """
+    stages = tuple(stages or ta_vlad_stages(list(backbone.blocks)[-1]))
+    for name, source in (("training", training), ("validation", validation)):
+        if not len(source):
+            raise ValueError(f"`{name}` must hold at least one clip. Received: an empty source.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "model": model.name,
+        "num_parameters": int(model.count_params()),
+        "stages": [asdict(stage) for stage in stages],
+        "batch_size": batch_size,
+        "seed": seed,
+        "num_cached_crops": num_cached_crops if cache else None,
+        "cache_dtype": cache.dtype if cache else None,
+        "training": _fingerprint(training.fingerprints(True)),
+        "validation": _fingerprint(validation.fingerprints(False)),
+    }
+    state = _resume(folder / "state.npz", settings)
+    if state.stage > 0:
+        model.load_weights(folder / f"stage{state.stage}.keras")
+    for number in range(state.stage, len(stages)):
+        stage = stages[number]
+        if number > state.stage:
+            state = TrainingState(settings, stage=number, history=state.history)
+        if cache is None:
+            network = model
+            datasets = (
+                training.dataset(batch_size, True, True, lambda state=state: state.epoch),
+                validation.dataset(batch_size, False, False, 0),
+            )
+        else:
+            _, network = split_networks(model, backbone, stage.freed_block)
+            later = next((s.freed_block for s in stages[number + 1 :] if s.freed_block), None)
+            cached = functools.partial(
+                frozen_features,
+                cache,
+                backbone,
+                freed_block=stage.freed_block,
+                later_freed_block=later,
+            )
+            variants = [
+                cached(source=training, augment=True, variant=variant)
+                for variant in range(num_cached_crops)
+            ]
+            datasets = (
+                CachedClips(variants, training.labels).dataset(
+                    batch_size, shuffle=True, seed=seed, epoch=lambda state=state: state.epoch
+                ),
+                CachedClips([cached(source=validation)], validation.labels).dataset(
+                    batch_size, shuffle=False
+                ),
+            )
+        if number == 0 and not state.weights and any(isinstance(x, NetVLAD) for x in model.layers):
+            on_maps = cache is not None and stage.freed_block is None
+            clips = datasets[0] if on_maps else training.dataset(batch_size, True, True, 0)
+            initialize_clusters(model, clips, seed=seed, from_maps=on_maps)
+        _set_trainable(model, backbone, stage)
+        _compile(network, stage, training.labels)
+        if state.weights:
+            state.restore(network)
+        _fit(network, datasets, stage, number, state, folder, seed, callbacks)
+        network.set_weights(state.best_weights)
+        model.save(folder / f"stage{number + 1}.keras")
+    return state.history
+
+
+def _fingerprint(clips: list[str]) -> str:
+    return hashlib.sha256(" ".join(clips).encode()).hexdigest()
+
+
+def _resume(path: Path, settings: dict[str, Any]) -> TrainingState:
+    if not path.exists():
+        return TrainingState(settings)
+    state = TrainingState.load(path)
+    changed = [name for name, value in settings.items() if state.settings.get(name) != value]
+    if changed:
+        differences = "; ".join(
+            f"{name}: {state.settings.get(name)!r} there, {settings[name]!r} here"
+            for name in changed
+        )
+        raise ValueError(
+            f"'{path.parent}' holds a run with other settings and is left as it is ({differences})."
+            " Choose another folder, or start it with the same settings to go on."
+        )
+    return state
+
+
+def _set_trainable(model: keras.Model, backbone: Backbone, stage: Stage) -> None:
+    backbone.set_trainable(stage.freed_block)
+    head = [layer for layer in model.layers if layer.name != "backbone"]
+    known = {layer.name for layer in head if layer.weights}
+    # A stage's list serves every model: "shared_gru" is passed over where there is none.
+    chosen = known if stage.trainable_layers is None else known & set(stage.trainable_layers)
+    if not chosen:
+        raise ValueError(
+            f"`trainable_layers` must name layers of '{model.name}', which has {sorted(known)}. "
+            f"Received: {stage.trainable_layers}."
+        )
+    for layer in head:
+        layer.trainable = layer.name in chosen
+
+
+def _compile(network: keras.Model, stage: Stage, labels: np.ndarray) -> None:
+    if labels.ndim == 1:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        measure = keras.metrics.SparseCategoricalAccuracy(name="top1")
+    else:
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        measure = keras.metrics.AUC(
+            curve="PR", multi_label=True, num_labels=labels.shape[-1], from_logits=True, name="auc"
+        )
+    optimizer = keras.optimizers.Adam(
+        stage.learning_rate,
+        epsilon=stage.epsilon,
+        clipnorm=stage.clip_norm,
+        weight_decay=stage.weight_decay,
+    )
+    # XLA takes longer to compile the freed convolutions on a CPU than a short stage to run.
+    network.compile(optimizer, loss, metrics=[measure], jit_compile=False)
+
+
+def _fit(
+    network: keras.Model,
+    datasets: tuple[tf.data.Dataset, tf.data.Dataset],
+    stage: Stage,
+    number: int,
+    state: TrainingState,
+    folder: Path,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    if state.epoch >= stage.epochs:
+        return
+    network.fit(
+        datasets[0],
+        validation_data=datasets[1],
+        initial_epoch=state.epoch,
+        epochs=stage.epochs,
+        verbose=0,
+        shuffle=False,
+        callbacks=[
+            _Epoch(stage, seed + 1009 * number),
+            keras.callbacks.TensorBoard(
+                str(folder / "tensorboard" / f"stage{number + 1}"), write_graph=False
+            ),
+            *callbacks,
+            _SaveState(state, folder),
+            _ProgressBar(f"Stage {number + 1}", stage.epochs, state.epoch),
+        ],
+    )
+
+
+class _Epoch(keras.callbacks.Callback):
+    """Sets what an epoch's number alone decides: the learning rate and dropout's stream."""
+
+    def __init__(self, stage: Stage, seed: int):
+        super().__init__()
+        self.stage = stage
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.model.optimizer.learning_rate = self.stage.learning_rate_at(epoch)
+        compat.reseed(self.model, self.seed + epoch)
+
+
+class _SaveState(keras.callbacks.Callback):
+    """Writes the state after every epoch; the datasets read the epoch's number from it."""
+
+    def __init__(self, state: TrainingState, folder: Path):
+        super().__init__()
+        self.state = state
+        self.folder = folder
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        state = self.state
+        if not math.isfinite(logs["loss"]):
+            raise FloatingPointError(
+                f"The loss became {logs['loss']} in epoch {epoch + 1} of stage {state.stage + 1}. "
+                "Lower the learning rate, or clip the gradients with `clip_norm`."
+            )
+        score = (logs.get("val_top1", logs.get("val_auc", 0.0)), -logs["val_loss"])
+        is_best = score > state.best_score
+        if is_best:
+            state.best_score, state.best_epoch = score, epoch
+        state.epoch = epoch + 1
+        row = {
+            "stage": state.stage + 1,
+            "epoch": epoch + 1,
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            **{name: value for name, value in logs.items() if name != "learning_rate"},
+            "seconds": round(time.monotonic() - self.started, 3),
+        }
+        state.history.append(row)
+        state.capture(self.model, is_best=is_best)
+        state.save(self.folder / "state.npz")
+        with open(self.folder / "history.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=row)
+            writer.writeheader()
+            writer.writerows(state.history)
+
+
+class _ProgressBar(keras.callbacks.Callback):
+    """One bar over the epochs of a stage, with the time that remains."""
+
+    def __init__(self, title: str, epochs: int, finished: int):
+        super().__init__()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[measures]}"),
+        )
+        self.task = self.bar.add_task(title, total=epochs, completed=finished, measures="")
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.bar.start()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        shown = ("loss", "top1", "auc", "val_loss", "val_top1", "val_auc")
+        measures = "  ".join(f"{name} {logs[name]:.3f}" for name in shown if name in (logs or {}))
+        self.bar.update(self.task, completed=epoch + 1, measures=measures)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.bar.stop()
