@@ -19,9 +19,9 @@ if KERAS_3 and keras.backend.backend() != "tensorflow":
         "Set the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
     )
 
-# For `add_weight` of a layer with `autocast=False` that computes in float32: Keras 3 would round
-# the layer's variables to half precision all the same, Keras 2.15 leaves them alone.
-NO_AUTOCAST = {"autocast": False} if KERAS_3 else {}
+# For `add_weight` of a layer that computes in float32: even with the layer's `autocast=False`,
+# mixed precision rounds a variable to half precision unless it says no, under another name on each.
+NO_AUTOCAST = {"autocast": False} if KERAS_3 else {"experimental_autocast": False}
 
 
 def optimizer_variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:

@@ -7,14 +7,18 @@ if TYPE_CHECKING:
     from tfvlad.backbones.backbone import Backbone, fingerprint, from_model
     from tfvlad.backbones.keras_applications import mobilenet_v2, vgg16, vgg19
     from tfvlad.backbones.resnet import resnet18, resnet34
+    from tfvlad.backbones.small_cnn import fit_small_cnn, small_cnn, small_cnn_backbone
 
 __all__ = [
     "Backbone",
     "fingerprint",
+    "fit_small_cnn",
     "from_model",
     "mobilenet_v2",
     "resnet18",
     "resnet34",
+    "small_cnn",
+    "small_cnn_backbone",
     "vgg16",
     "vgg19",
 ]
@@ -22,10 +26,13 @@ __all__ = [
 _MODULES = {
     "Backbone": "backbone",
     "fingerprint": "backbone",
+    "fit_small_cnn": "small_cnn",
     "from_model": "backbone",
     "mobilenet_v2": "keras_applications",
     "resnet18": "resnet",
     "resnet34": "resnet",
+    "small_cnn": "small_cnn",
+    "small_cnn_backbone": "small_cnn",
     "vgg16": "keras_applications",
     "vgg19": "keras_applications",
 }

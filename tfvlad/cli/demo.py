@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from tfvlad.backbones import Backbone
+    import keras
+    import numpy as np
+    from rich.console import Console
 
-NUM_FRAMES, IMAGE_SIZE, NUM_CROPS, EPOCHS = 16, 64, 4, 30
+    from tfvlad.backbones import Backbone
+    from tfvlad.training import ClipSource
+
+NUM_FRAMES, IMAGE_SIZE, NUM_CROPS = 16, 64, 3
 
 
 @click.command()
@@ -65,19 +70,17 @@ def demo(folder: str, seed: int, as_json: bool) -> None:
     keras.utils.set_random_seed(seed)
     backbone = _object_backbone(root / "small_cnn.keras", seed, console)
     cache = FeatureCache(root / "features")
-    builders = {
-        "average pooling": (models.average_pooling, {}, 1e-2),
-        "ActionVLAD": (models.action_vlad, {"num_clusters": 16}, 1e-2),
-        "TA-VLAD": (models.ta_vlad, {"num_clusters": 16, "units": 32}, 3e-3),
+    builders: dict[str, tuple[Any, dict[str, int]]] = {
+        "average pooling": (models.average_pooling, {}),
+        "ActionVLAD": (models.action_vlad, {"num_clusters": 32}),
+        "TA-VLAD": (models.ta_vlad, {"num_clusters": 32, "units": 32}),
     }
+    stage = Stage(20, 1e-2, trainable_layers=("shared_gru", "logits"), clip_norm=5.0)
     reports = {}
-    for name, (builder, options, learning_rate) in builders.items():
+    for name, (builder, options) in builders.items():
         console.print(f"[bold]{name}[/bold]")
         keras.utils.set_random_seed(seed)
         model = builder(backbone, len(records.class_names), num_frames=NUM_FRAMES, **options)
-        stage = Stage(
-            EPOCHS, learning_rate, trainable_layers=("shared_gru", "logits"), clip_norm=5.0
-        )
         place = root / model.name
         fit_in_stages(
             model,
@@ -93,17 +96,31 @@ def demo(folder: str, seed: int, as_json: bool) -> None:
         logits = predict_logits(model, test, backbone=backbone, cache=cache)
         reports[name] = evaluate_scores(logits, test.labels, records.class_names)
         write_report(place, reports[name])
+    _draw_attention(model, test, logits, root / "attention.png")
     console.print(
         metrics_table(reports, title="Test videos; every class has a twin that is played backwards")
     )
-    console.print(f"Confusion pictures: {root}/*/confusion.png")
+    console.print(f"Pictures: {root}/attention.png, {root}/*/confusion.png")
     results = {name: report.metrics for name, report in reports.items()}
     (root / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     if as_json:
         click.echo(json.dumps(results))
 
 
-def _object_backbone(path: Path, seed: int, console: object) -> Backbone:
+def _draw_attention(model: keras.Model, test: ClipSource, logits: np.ndarray, path: Path) -> None:
+    """TA-VLAD's attention on the test clip that it is surest of."""
+    from tfvlad.models import intermediate_outputs
+    from tfvlad.visualization import attention_figure
+
+    right = logits.argmax(axis=-1) == test.labels
+    number = int((logits.max(axis=-1) * right).argmax())
+    clip = next(test.subset([number]).clips(augment=False, variant=0))
+    attention = intermediate_outputs(model, ["attention"]).predict_on_batch(clip[None])
+    name = test.class_names[test.labels[number]]
+    attention_figure(clip, attention["attention"][0], title=name).savefig(path, dpi=110)
+
+
+def _object_backbone(path: Path, seed: int, console: Console) -> Backbone:
     """The small network, trained on still images of the objects as others are on ImageNet."""
     import keras
 
@@ -115,7 +132,7 @@ def _object_backbone(path: Path, seed: int, console: object) -> Backbone:
     stills = make_still_images(3200, image_size=IMAGE_SIZE, seed=seed)
     network = small_cnn(len(stills.class_names), image_size=IMAGE_SIZE)
     history = fit_small_cnn(network, stills.images, stills.labels, epochs=8, verbose=0)
-    console.print(  # type: ignore[attr-defined]
+    console.print(
         "Objects in still images: validation accuracy "
         f"{100 * history.history['val_accuracy'][-1]:.1f} %"
     )

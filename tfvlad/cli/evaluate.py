@@ -49,7 +49,6 @@ def evaluate(
 
     folder = Path(run)
     config = RunConfig.load(folder)
-    model = load_model(folder)
     if data is None:
         named = dict(config.data)
     else:
@@ -62,6 +61,7 @@ def evaluate(
             f"The model knows the classes {config.class_names}. "
             f"Received: videos of the classes {list(records.class_names)}."
         )
+    model = load_model(folder)
     index = index_videos(record.path for record in records.test)
     test, broken = drop_broken(records.test, index, max_broken)
     console = Console(stderr=as_json)

@@ -49,7 +49,7 @@ def main() -> None:
     """Run the command; what a user can mend is one sentence, not a traceback."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        cli()
+        cli(prog_name="tfvlad")
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("TFVLAD_TRACEBACK"):
             raise

@@ -106,7 +106,7 @@ class NetVLAD(keras.layers.Layer):
         self.centers = self._add_weight("centers", centers)
         super().build(input_shape)
 
-    _ranks = (3, 4, 5)
+    _ranks: tuple[int, ...] = (3, 4, 5)
     _expected_shape = "(B, T, N, D), (B, T, H, W, D) or (B, N, D)"
 
     def _add_weight(self, name: str, value: np.ndarray) -> Any:

@@ -139,12 +139,13 @@ class SharedGRU(keras.layers.Layer):
         reverse: bool,
     ) -> tf.Tensor:
         kernel, recurrent_kernel, bias = (tf.cast(w, inputs.dtype) for w in direction)
-        projected = tf.matmul(inputs, kernel) + bias[0]
-        shape = tf.shape(projected)
-        # (B, T, K, 3U) -> (T, B*K, 3U)
-        projected = tf.reshape(
-            tf.transpose(projected, [1, 0, 2, 3]), [shape[1], shape[0] * shape[2], 3 * self.units]
+        batch, time, clusters, _ = tf.unstack(tf.shape(inputs))
+        # (B, T, K, D) -> (T*B*K, D): a product of two matrices has the cheapest gradient
+        rows = tf.reshape(
+            tf.transpose(inputs, [1, 0, 2, 3]), [time * batch * clusters, inputs.shape[-1]]
         )
+        projected = tf.matmul(rows, kernel) + bias[0]
+        projected = tf.reshape(projected, [time, batch * clusters, 3 * self.units])
         projected = tf.ensure_shape(projected, [inputs.shape[1], None, 3 * self.units])
         return ops.gru_states(projected, recurrent_kernel, bias[1], state, mask, reverse)
 

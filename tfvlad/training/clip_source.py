@@ -18,10 +18,10 @@ class ClipSource(Protocol):
         clip_shape: `(T, H, W, 3)`, or `(crops, T, H, W, 3)` for several test crops.
     """
 
-    class_names: Sequence[str]
-
     @property
-    def labels(self) -> np.ndarray: ...
+    def class_names(self) -> Sequence[str]: ...
+
+    labels: np.ndarray
 
     @property
     def clip_shape(self) -> tuple[int, ...]: ...

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 from rich.progress import Progress
 
 from tfvlad.backbones import fingerprint
@@ -116,7 +117,7 @@ class FeatureCache:
         def extract(frames: tf.Tensor) -> tf.Tensor:
             return network(tf.cast(frames, tf.float32), training=False)
 
-        with Progress(transient=True) as progress:
+        with Progress(transient=True, console=Console(stderr=True)) as progress:
             shown = progress.track(clips, total=len(missing), description="Features")
             for i, clip in zip(missing, shown, strict=True):
                 # (..., T, H, W, 3) -> (frames, H, W, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import json
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tfvlad import compat
@@ -93,6 +95,8 @@ def fit_in_stages(
         "training": _fingerprint(training.fingerprints(True)),
         "validation": _fingerprint(validation.fingerprints(False)),
     }
+    # As they come back from the file: lists for tuples.
+    settings = json.loads(json.dumps(settings))
     state = _resume(folder / "state.npz", settings)
     if state.stage > 0:
         model.load_weights(folder / f"stage{state.stage}.keras")
@@ -101,9 +105,12 @@ def fit_in_stages(
         if number > state.stage:
             state = TrainingState(settings, stage=number, history=state.history)
         if cache is None:
-            network = model
+            # Compiled in its place: a stage's file holds no optimizer, with a cache or without.
+            network = keras.Model(model.input, model.output, name=model.name)
             datasets = (
-                training.dataset(batch_size, True, True, lambda state=state: state.epoch),
+                training.dataset(
+                    batch_size, True, True, functools.partial(getattr, state, "epoch")
+                ),
                 validation.dataset(batch_size, False, False, 0),
             )
         else:
@@ -122,7 +129,10 @@ def fit_in_stages(
             ]
             datasets = (
                 CachedClips(variants, training.labels).dataset(
-                    batch_size, shuffle=True, seed=seed, epoch=lambda state=state: state.epoch
+                    batch_size,
+                    shuffle=True,
+                    seed=seed,
+                    epoch=functools.partial(getattr, state, "epoch"),
                 ),
                 CachedClips([cached(source=validation)], validation.labels).dataset(
                     batch_size, shuffle=False
@@ -209,23 +219,25 @@ def _fit(
 ) -> None:
     if state.epoch >= stage.epochs:
         return
-    network.fit(
-        datasets[0],
-        validation_data=datasets[1],
-        initial_epoch=state.epoch,
-        epochs=stage.epochs,
-        verbose=0,
-        shuffle=False,
-        callbacks=[
-            _Epoch(stage, seed + 1009 * number),
-            keras.callbacks.TensorBoard(
-                str(folder / "tensorboard" / f"stage{number + 1}"), write_graph=False
-            ),
-            *callbacks,
-            _SaveState(state, folder),
-            _ProgressBar(f"Stage {number + 1}", stage.epochs, state.epoch),
-        ],
-    )
+    progress_bar = _ProgressBar(f"Stage {number + 1}", stage.epochs, state.epoch)
+    with progress_bar.bar:
+        network.fit(
+            datasets[0],
+            validation_data=datasets[1],
+            initial_epoch=state.epoch,
+            epochs=stage.epochs,
+            verbose=0,
+            shuffle=False,
+            callbacks=[
+                _Epoch(stage, seed + 1009 * number),
+                keras.callbacks.TensorBoard(
+                    str(folder / "tensorboard" / f"stage{number + 1}"), write_graph=False
+                ),
+                *callbacks,
+                _SaveState(state, folder),
+                progress_bar,
+            ],
+        )
 
 
 class _Epoch(keras.callbacks.Callback):
@@ -293,16 +305,12 @@ class _ProgressBar(keras.callbacks.Callback):
             TextColumn("epochs"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[measures]}"),
+            console=Console(stderr=True),
         )
         self.task = self.bar.add_task(title, total=epochs, completed=finished, measures="")
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self.bar.start()
-
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         shown = ("loss", "top1", "auc", "val_loss", "val_top1", "val_auc")
-        measures = "  ".join(f"{name} {logs[name]:.3f}" for name in shown if name in (logs or {}))
+        logs = logs or {}
+        measures = "  ".join(f"{name} {logs[name]:.3f}" for name in shown if name in logs)
         self.bar.update(self.task, completed=epoch + 1, measures=measures)
-
-    def on_train_end(self, logs: dict | None = None) -> None:
-        self.bar.stop()

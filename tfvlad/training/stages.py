@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def action_vlad_stages(freed_block: str, steps_per_epoch: int) -> tuple[Stage, S
     def epochs(steps: int) -> int:
         return max(1, round(steps / steps_per_epoch))
 
-    shared = {
+    shared: dict[str, Any] = {
         "decay_factor": 0.1,
         "decay_epochs": epochs(5000),
         "epsilon": 1e-4,

@@ -44,7 +44,7 @@ class TrainingState:
         """Copy the model's weights and its optimizer's variables."""
         self.weights = model.get_weights()
         variables = compat.optimizer_variables(model.optimizer)
-        self.optimizer = [np.array(variable) for variable in variables]
+        self.optimizer = [np.asarray(variable) for variable in variables]
         if is_best:
             self.best_weights = self.weights
 

@@ -119,7 +119,7 @@ def test_gradients_equal_finite_differences(argument):
         tape.watch([inputs, state])
         loss = tf.reduce_sum(layer(inputs, state) * upstream)
     sources = {"inputs": inputs, "state": state, **weights}
-    values = {name: np.array(source) for name, source in sources.items()}
+    values = {name: source.numpy() for name, source in sources.items()}
 
     def numpy_loss(x):
         v = {**values, argument: x}

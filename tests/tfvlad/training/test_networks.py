@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from tests.helpers import MemoryClips, tiny_backbone
+from tfvlad.models import action_vlad, average_pooling
+from tfvlad.training import FeatureCache, predict_logits, split_networks
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_backbone()
+
+
+@pytest.fixture(scope="module")
+def model(backbone):
+    return action_vlad(backbone, 3, num_frames=3, num_clusters=4, alpha=5.0)
+
+
+@pytest.mark.parametrize("freed_block", [None, "block1", "block2"])
+@pytest.mark.parametrize("num_frames", [3, None])
+def test_split_networks(backbone, freed_block, num_frames):
+    model = action_vlad(backbone, 3, num_frames=num_frames, num_clusters=4, alpha=5.0)
+    clips = MemoryClips.random(2).frames.astype("float32")
+    frozen, trained = split_networks(model, backbone, freed_block)
+    maps = np.array(frozen(clips.reshape(-1, 32, 32, 3)))
+    logits = trained(maps.reshape(2, 3, *maps.shape[1:]))
+    np.testing.assert_allclose(np.array(logits), np.array(model(clips)), atol=1e-5)
+    layer = next(layer for layer in trained.layers if layer.weights)
+    shared = {id(weight) for weight in model.weights}
+    assert {id(weight) for weight in trained.weights} <= shared
+    assert layer.weights
+
+
+@pytest.mark.parametrize("test_crops", [1, 5])
+def test_predict_logits(backbone, model, tmp_path, test_crops):
+    source = MemoryClips.random(5, crops=(5,) if test_crops == 5 else ())
+    crops = source.frames if test_crops == 5 else source.frames[:, None]
+    each = [np.array(model(crops[:, i].astype("float32"))) for i in range(test_crops)]
+    expected = np.mean(each, axis=0)
+    np.testing.assert_allclose(predict_logits(model, source, batch_size=2), expected, atol=1e-5)
+    for freed_block in (None, "block2"):
+        logits = predict_logits(
+            model,
+            source,
+            backbone=backbone,
+            freed_block=freed_block,
+            cache=FeatureCache(tmp_path),
+            batch_size=2,
+        )
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+    # Once for each way: without the cache, and for each of the two networks.
+    assert len(source.decoded) == 15
+
+
+def test_cached_features_serve_other_models(backbone, model, tmp_path):
+    source, cache = MemoryClips.random(3), FeatureCache(tmp_path)
+    for built in (model, average_pooling(backbone, 3, num_frames=3)):
+        predict_logits(built, source, backbone=backbone, cache=cache)
+    assert len(source.decoded) == 3

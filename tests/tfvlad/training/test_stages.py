@@ -1,0 +1,47 @@
+import re
+
+import pytest
+
+from tfvlad.training import Stage, action_vlad_stages, ta_vlad_stages
+
+
+def rates(stage):
+    return [stage.learning_rate_at(epoch) for epoch in range(stage.epochs)]
+
+
+def test_ta_vlad_stages():
+    first, second = ta_vlad_stages("layer4")
+    assert first.trainable_layers == ("shared_gru", "logits")
+    assert first.freed_block is None
+    assert second.trainable_layers is None
+    assert second.freed_block == "layer4"
+    # lr 1e-2, halved every 5 epochs; 1e-4, halved every 8
+    assert rates(first) == pytest.approx([1e-2 * 0.5**n for n in range(6) for _ in range(5)])
+    assert rates(second) == pytest.approx([1e-4 * 0.5**n for n in range(4) for _ in range(8)][:30])
+    for stage in (first, second):
+        assert (stage.clip_norm, stage.weight_decay) == (None, None)
+
+
+def test_action_vlad_stages():
+    first, second = action_vlad_stages("block5", steps_per_epoch=250)
+    assert first.trainable_layers == ("logits",)
+    assert (second.trainable_layers, second.freed_block) == (None, "block5")
+    # 10,000 and 8,000 steps, divided by 10 every 5,000
+    assert rates(first) == pytest.approx([1e-2] * 20 + [1e-3] * 20)
+    assert rates(second) == pytest.approx([1e-4] * 20 + [1e-5] * 12)
+    for stage in (first, second):
+        assert (stage.epsilon, stage.clip_norm, stage.weight_decay) == (1e-4, 5.0, 4e-5)
+
+
+def test_action_vlad_stages_have_an_epoch_at_least():
+    assert [stage.epochs for stage in action_vlad_stages("block5", 100_000)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["epochs", "learning_rate", "decay_factor", "decay_epochs", "epsilon"]
+)
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_errors(name, value):
+    message = f"`{name}` must be positive. Received: {name}={value}."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Stage(**{"epochs": 1, "learning_rate": 0.1, name: value})
