@@ -79,6 +79,8 @@ def _run_names(folder: Path) -> list[str]:
 def _scores(folder: Path, stage: int | None) -> dict:
     import numpy as np
 
+    if stage is not None and not (folder / f"stage{stage}.keras").exists():
+        raise ValueError(f"'{folder}' has no stage {stage}. Leave --stage out to take the last.")
     staged = folder / f"stage{stage}" / "scores.npz"
     path = staged if stage is not None and staged.exists() else folder / "scores.npz"
     with np.load(path) as arrays:

@@ -104,40 +104,18 @@ def fit_in_stages(
         stage = stages[number]
         if number > state.stage:
             state = TrainingState(settings, stage=number, history=state.history)
-        if cache is None:
-            # Compiled in its place: a stage's file holds no optimizer, with a cache or without.
-            network = keras.Model(model.input, model.output, name=model.name)
-            datasets = (
-                training.dataset(
-                    batch_size, True, True, functools.partial(getattr, state, "epoch")
-                ),
-                validation.dataset(batch_size, False, False, 0),
-            )
-        else:
-            _, network = split_networks(model, backbone, stage.freed_block)
-            later = next((s.freed_block for s in stages[number + 1 :] if s.freed_block), None)
-            cached = functools.partial(
-                frozen_features,
-                cache,
-                backbone,
-                freed_block=stage.freed_block,
-                later_freed_block=later,
-            )
-            variants = [
-                cached(source=training, augment=True, variant=variant)
-                for variant in range(num_cached_crops)
-            ]
-            datasets = (
-                CachedClips(variants, training.labels).dataset(
-                    batch_size,
-                    shuffle=True,
-                    seed=seed,
-                    epoch=functools.partial(getattr, state, "epoch"),
-                ),
-                CachedClips([cached(source=validation)], validation.labels).dataset(
-                    batch_size, shuffle=False
-                ),
-            )
+        network, datasets = _network_and_data(
+            model,
+            backbone,
+            training,
+            validation,
+            stages[number:],
+            state,
+            batch_size,
+            seed,
+            cache,
+            num_cached_crops,
+        )
         if number == 0 and not state.weights and any(isinstance(x, NetVLAD) for x in model.layers):
             on_maps = cache is not None and stage.freed_block is None
             clips = datasets[0] if on_maps else training.dataset(batch_size, True, True, 0)
@@ -150,6 +128,45 @@ def fit_in_stages(
         network.set_weights(state.best_weights)
         model.save(folder / f"stage{number + 1}.keras")
     return state.history
+
+
+def _network_and_data(
+    model: keras.Model,
+    backbone: Backbone,
+    training: ClipSource,
+    validation: ClipSource,
+    stages: Sequence[Stage],
+    state: TrainingState,
+    batch_size: int,
+    seed: int,
+    cache: FeatureCache | None,
+    num_cached_crops: int,
+) -> tuple[keras.Model, tuple[tf.data.Dataset, tf.data.Dataset]]:
+    """What the first of `stages` trains, and its training and validation data."""
+    epoch = functools.partial(getattr, state, "epoch")
+    if cache is None:
+        # Compiled in its place: a stage's file holds no optimizer, with a cache or without.
+        network = keras.Model(model.input, model.output, name=model.name)
+        return network, (
+            training.dataset(batch_size, True, True, epoch),
+            validation.dataset(batch_size, False, False, 0),
+        )
+    block = stages[0].freed_block
+    _, network = split_networks(model, backbone, block)
+    later = next((stage.freed_block for stage in stages if stage.freed_block), None)
+    cached = functools.partial(
+        frozen_features, cache, backbone, freed_block=block, later_freed_block=later
+    )
+    variants = [
+        cached(source=training, augment=True, variant=variant)
+        for variant in range(num_cached_crops)
+    ]
+    training_clips = CachedClips(variants, training.labels)
+    validation_clips = CachedClips([cached(source=validation)], validation.labels)
+    return network, (
+        training_clips.dataset(batch_size, shuffle=True, seed=seed, epoch=epoch),
+        validation_clips.dataset(batch_size, shuffle=False),
+    )
 
 
 def _fingerprint(clips: list[str]) -> str:

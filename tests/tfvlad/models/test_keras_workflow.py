@@ -12,6 +12,7 @@ import tensorflow as tf
 from tests.conftest import PROJECT
 from tests.helpers import MemoryClips, tiny_backbone
 from tfvlad.models import action_vlad, average_pooling, intermediate_outputs, max_pooling, ta_vlad
+from tfvlad.training import initialize_clusters
 
 SMALL = {"num_frames": 3, "num_clusters": 4, "alpha": 5.0}
 
@@ -57,6 +58,7 @@ def clips():
 
 def test_fit_evaluate_save_and_load(clips, tmp_path):
     model = compile_model(ta_vlad(tiny_backbone(), 3, units=5, dropout=0.0, **SMALL))
+    initialize_clusters(model, [clips])
     history = model.fit(*clips, epochs=10, batch_size=3, verbose=0).history["loss"]
     assert history[-1] < 0.9 * history[0]
     loss, accuracy = model.evaluate(*clips, verbose=0)

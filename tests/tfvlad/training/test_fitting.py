@@ -162,7 +162,9 @@ class TestRun:
         )
         np.testing.assert_allclose(cached, logits, atol=1e-4)
 
-    @pytest.mark.parametrize(("stage", "epoch"), [(1, 1), (2, 0), (2, 1)])
+    @pytest.mark.parametrize(
+        ("stage", "epoch"), [(1, 1), pytest.param(2, 0, marks=pytest.mark.slow), (2, 1)]
+    )
     def test_interrupted_run_ends_the_same(self, run, tmp_path, stage, epoch):
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path, callbacks=[StopAt(stage, epoch)])
