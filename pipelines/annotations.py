@@ -74,8 +74,8 @@ def read_folder(root: str, class_names: Sequence[str] | None = None) -> Annotati
     """Reads a folder with one sub-folder of videos per class.
 
     Args:
-        root: The folder. Files without a video suffix and names that begin with a dot are passed
-            over; a class's videos may lie in deeper folders.
+        root: The folder. Files without a video suffix, names that begin with a dot and sub-folders
+            without videos are passed over; a class's videos may lie in deeper folders.
         class_names: Classes in the order of their indices; by default the sorted sub-folders.
 
     Raises:
@@ -84,17 +84,19 @@ def read_folder(root: str, class_names: Sequence[str] | None = None) -> Annotati
     if not os.path.isdir(root):
         raise ValueError(f"The video folder does not exist: {root}.")
     folders = sorted(e.name for e in os.scandir(root) if e.is_dir() and e.name[0] != ".")
-    names = tuple(class_names or folders)
+    found = {name: _videos_below(os.path.join(root, name)) for name in folders}
+    found = {name: paths for name, paths in found.items() if paths}
+    names = tuple(class_names or found)
     index = {name: i for i, name in enumerate(names)}
-    unknown = [name for name in folders if name not in index]
+    unknown = [name for name in found if name not in index]
     if unknown:
         raise ValueError(
             f"The folder {root} has sub-folders that are no known class: {', '.join(unknown)}."
         )
     records = tuple(
         VideoRecord(path, (index[name],), group=source_group(path, name))
-        for name in folders
-        for path in _videos_below(os.path.join(root, name))
+        for name, paths in found.items()
+        for path in paths
     )
     if not records:
         raise ValueError(
@@ -240,7 +242,8 @@ def split_validation(
 
     Whole groups move at a time (a record without a group is its own), in a seeded random order, as
     long as the move brings the classes' counts closer to `fraction` and leaves every class a
-    training record. The records keep their order within both parts.
+    training record. Where no move does, the smallest group that leaves every class a training
+    record moves. The records keep their order within both parts.
 
     Args:
         records: Training records.
@@ -264,21 +267,24 @@ def split_validation(
     taken: Counter = Counter()
     chosen = set()
     names = sorted(members)
-    for i in np.random.default_rng(seed).permutation(len(names)):
-        counts = members[names[i]]
+    names = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    spare = [name for name in names if all(n < total[c] for c, n in members[name].items())]
+    for name in spare:
+        counts = members[name]
         closer = sum(
             abs(fraction * total[c] - taken[c]) - abs(fraction * total[c] - taken[c] - n)
             for c, n in counts.items()
         )
         if closer >= 0 and all(taken[c] + n < total[c] for c, n in counts.items()):
-            chosen.add(names[i])
+            chosen.add(name)
             taken += counts
-    if not chosen:
+    if not spare:
         raise ValueError(
-            f"No group of records can be set aside for validation: {len(records)} records in "
-            f"{len(names)} groups and fraction={fraction}. Add training videos, raise `fraction` "
-            "or give a validation list."
+            "No group of records can be set aside, each is all that one of its classes has. "
+            f"Received: {len(records)} records in {len(names)} groups. Add videos of other sources."
         )
+    if not chosen:
+        chosen.add(min(spare, key=lambda name: members[name].total()))
     flags = [key in chosen for key in keys]
     train = tuple(r for r, held_out in zip(records, flags, strict=True) if not held_out)
     return train, tuple(r for r, held_out in zip(records, flags, strict=True) if held_out)

@@ -24,6 +24,7 @@ def message(text):
 
 def test_folder_sorts_classes_and_videos(tmp_path):
     write_tree(tmp_path, ["b/2.mp4", "b/1.AVI", "a/x/3.mkv", "a/notes.txt", "a/.hidden.mp4"])
+    write_tree(tmp_path, ["run/config.json", "run/stage1/metrics.json"])  # no class
     annotations = read_folder(str(tmp_path))
     assert annotations.class_names == ("a", "b")
     found = [(os.path.relpath(r.path, tmp_path), r.labels) for r in annotations.records]
@@ -228,6 +229,17 @@ def test_split_validation_is_stratified_and_seeded():
     assert validation != split_validation(records, 0.2, seed=1)[1]
     with pytest.raises(ValueError, match="`fraction` must lie between 0 and 1"):
         split_validation(records, 1.0)
+
+
+def test_split_validation_of_few_records():
+    def sizes(*groups):
+        records = [VideoRecord(f"/v/{i}", (label,), group=g) for i, (label, g) in enumerate(groups)]
+        return [len(part) for part in split_validation(records, 0.1)]
+
+    assert sizes((0, "a"), (1, "b"), (1, "c")) == [2, 1]
+    assert sizes((0, "a"), (0, "a"), (0, "b")) == [2, 1]
+    with pytest.raises(ValueError, match=r"all that one of its .* 3 records in 2 groups\. Add vid"):
+        sizes((0, "a"), (0, "a"), (1, "b"))
 
 
 def test_real_lists(data_folder):

@@ -73,9 +73,9 @@ class Backbone:
         """D, the channels of the feature map."""
         return self.model.output_shape[-1]
 
-    def activation_layer(self) -> keras.layers.Layer:
+    def activation_layer(self, name: str | None = None) -> keras.layers.Layer:
         """A new layer that takes the model's output to the features after the last activation."""
-        return keras.layers.Activation(self.activation)
+        return keras.layers.Activation(self.activation, name=name)
 
     def split_at(self, block: str) -> tuple[keras.Model, keras.Model]:
         """Splits the model in front of a block.

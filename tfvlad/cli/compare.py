@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @click.command()
 @click.argument("first", type=click.Path(exists=True, file_okay=False))
 @click.argument("second", type=click.Path(exists=True, file_okay=False))
-@click.option("--stage", type=int, help="Compare the models after this stage; the last by default.")
+@click.option(
+    "--stage",
+    type=click.IntRange(min=1),
+    help="Compare the models after this stage; the last by default.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compare(first: str, second: str, stage: int | None, as_json: bool) -> None:
     """Paired difference of top-1 accuracy, SECOND minus FIRST, with its 95 % interval.
 
     FIRST and SECOND are folders that `tfvlad train` has written, with the same splits and seeds:
-    each run is paired with the other's on the same test clips. The interval comes from resampling
-    the clips; a clip's outcomes are averaged over the seeds first.
+    each run is paired with the other's on the same test clips. Accuracies are averaged over the
+    splits. The interval comes from resampling the clips; a clip's outcomes are averaged over the
+    seeds first.
 
     \b
     Example:
@@ -26,47 +35,54 @@ def compare(first: str, second: str, stage: int | None, as_json: bool) -> None:
     """
     import numpy as np
 
+    from tfvlad.cli.data import short_clip_name
     from tfvlad.evaluation import paired_difference, top_k_correct
 
-    outcomes: list[list[np.ndarray]] = [[], []]
-    splits: list[np.ndarray] = []
-    clips: list[np.ndarray] = []
-    names = [_run_names(Path(folder)) for folder in (first, second)]
-    shared = sorted(set(names[0]) & set(names[1]))
+    folders = Path(first), Path(second)
+    shared = sorted(set(_run_names(folders[0])) & set(_run_names(folders[1])))
     if not shared:
         raise ValueError(
             f"'{first}' and '{second}' have no finished run of the same split and seed."
         )
-    for name in shared:
-        pair = [_scores(Path(folder) / name, stage) for folder in (first, second)]
-        if not np.array_equal(pair[0]["clips"], pair[1]["clips"]):
+    names = _with_stage(folders, shared, stage)
+    outcomes: list[list[np.ndarray]] = [[], []]
+    splits: list[str] = []
+    clips: list[str] = []
+    for name in names:
+        pair = [_scores(folder / name, stage) for folder in folders]
+        tested = [list(map(str, scores["clips"])) for scores in pair]
+        if not all("/" in clip for one in tested for clip in one):
+            # Earlier runs hold file names alone.
+            tested = [[short_clip_name(clip) for clip in one] for one in tested]
+        same_labels = np.array_equal(pair[0]["labels"], pair[1]["labels"])
+        if tested[0] != tested[1] or not same_labels:
             raise ValueError(f"The runs '{name}' were tested on different clips.")
         for found, scores in zip(outcomes, pair, strict=True):
             found.append(top_k_correct(scores["logits"], scores["labels"]).astype(float))
-        split = name.partition("-")[0] or "run"
-        splits.append(np.full(len(pair[0]["clips"]), split))
-        clips.append(np.array([f"{split}/{clip}" for clip in pair[0]["clips"]]))
-    means = [float(np.mean(np.concatenate(found))) for found in outcomes]
-    difference = paired_difference(
-        np.concatenate(outcomes[1]),
-        np.concatenate(outcomes[0]),
-        splits=np.concatenate(splits),
-        clips=np.concatenate(clips),
+        splits += [name.partition("-")[0]] * len(tested[0])
+        clips += tested[0]
+    hits = np.array([np.concatenate(found) for found in outcomes])
+    difference = paired_difference(hits[1], hits[0], splits=splits, clips=clips)
+    # Over the splits first, as in the difference.
+    means = np.mean(
+        [hits[:, np.array(splits) == split].mean(axis=1) for split in set(splits)], axis=0
     )
-    result = {
-        "first": means[0],
-        "second": means[1],
-        "difference": difference.mean,
-        "interval": [difference.low, difference.high],
-        "runs": len(shared),
-    }
     if as_json:
+        result = {
+            "first": float(means[0]),
+            "second": float(means[1]),
+            "difference": difference.mean,
+            "interval": [difference.low, difference.high],
+            "runs": len(names),
+            "shared_runs": len(shared),
+        }
         click.echo(json.dumps(result))
         return
     click.echo(
         f"{first}: {100 * means[0]:.1f} %   {second}: {100 * means[1]:.1f} %   "
         f"difference {100 * difference.mean:+.1f} points "
-        f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]   ({len(shared)} runs)"
+        f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]   "
+        f"({len(names)} of {len(shared)} runs)"
     )
 
 
@@ -76,12 +92,35 @@ def _run_names(folder: Path) -> list[str]:
     return [path.parent.name for path in folder.glob("split*-seed*/scores.npz")]
 
 
-def _scores(folder: Path, stage: int | None) -> dict:
+def _with_stage(folders: tuple[Path, Path], names: list[str], stage: int | None) -> list[str]:
+    """The runs that have the stage in both folders; all of them without one."""
+    num_stages = {name: [_num_stages(folder / name) for folder in folders] for name in names}
+    found = sorted({number for pair in num_stages.values() for number in pair})
+    if stage is None:
+        if len(found) > 1:
+            raise ValueError(
+                f"The runs have different numbers of stages ({', '.join(map(str, found))}). "
+                f"Give --stage {found[0]} to compare them after a stage that all of them have."
+            )
+        return names
+    chosen = [name for name in names if min(num_stages[name]) >= stage]
+    if not chosen:
+        raise ValueError(
+            f"No run of '{folders[0]}' and '{folders[1]}' has a stage {stage} in both. "
+            f"Received: --stage {stage}; the runs have {', '.join(map(str, found))} stages."
+        )
+    return chosen
+
+
+def _num_stages(folder: Path) -> int:
+    path = folder / "result.json"
+    # What `tfvlad evaluate` has written has no stages.
+    return len(json.loads(path.read_text())["stages"]) if path.exists() else 1
+
+
+def _scores(folder: Path, stage: int | None) -> dict[str, np.ndarray]:
     import numpy as np
 
-    if stage is not None and not (folder / f"stage{stage}.keras").exists():
-        raise ValueError(f"'{folder}' has no stage {stage}. Leave --stage out to take the last.")
-    staged = folder / f"stage{stage}" / "scores.npz"
-    path = staged if stage is not None and staged.exists() else folder / "scores.npz"
-    with np.load(path) as arrays:
+    last = stage is None or stage == _num_stages(folder)
+    with np.load((folder if last else folder / f"stage{stage}") / "scores.npz") as arrays:
         return dict(arrays)

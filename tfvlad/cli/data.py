@@ -2,59 +2,155 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from pipelines.annotations import Split, read_csv, read_folder, read_hmdb51, read_ucf101
-from pipelines.annotations import split_validation as set_aside
+from pipelines.annotations import (
+    Annotations,
+    Split,
+    VideoRecord,
+    read_csv,
+    read_folder,
+    read_hmdb51,
+    read_ucf101,
+    split_validation,
+)
 
-
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options by which a command is told of training and test videos."""
-    for option in (
-        click.option(
-            "--test-data",
-            type=click.Path(exists=True),
-            help="Test videos: a folder or a CSV, like DATA.",
-        ),
-        click.option(
-            "--lists",
-            type=click.Path(exists=True, file_okay=False),
-            help="Folder of HMDB51's (<class>_test_split<n>.txt) or UCF101's (trainlist0<n>.txt) "
-            "official lists.",
-        ),
-    ):
-        command = option(command)
-    return command
+lists_option = click.option(
+    "--lists",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder of HMDB51's (<class>_test_split<n>.txt) or UCF101's (trainlist0<n>.txt) official "
+    "lists.",
+)
 
 
 def read_split(data: str, lists: str | None, split: int, test_data: str | None) -> Split:
-    """Training and test records of what the options name.
+    """Training and test records of what the options of `tfvlad train` name.
 
     A folder with official lists; a CSV or a folder of classes with `test_data`; a folder that has
     `train` and `test`; else a fifth of the videos, whole source videos at a time, is the test list.
 
     Raises:
-        ValueError: the combination is not possible, or the lists say so.
+        ValueError: the combination is not possible, a list is empty, or the lists say so.
     """
+    if lists is not None and test_data is not None:
+        raise ValueError("Give either --lists or --test-data: the lists name the test videos.")
     if lists is not None:
-        if test_data is not None:
-            raise ValueError("Give either --lists or --test-data: the lists name the test videos.")
-        is_ucf101 = (Path(lists) / "classInd.txt").exists()
-        return (read_ucf101 if is_ucf101 else read_hmdb51)(data, lists, split)
-    if test_data is None and (Path(data) / "train").is_dir() and (Path(data) / "test").is_dir():
-        data, test_data = os.path.join(data, "train"), os.path.join(data, "test")
-    train = _read(data)
-    if test_data is not None:
+        records = _read_official(data, lists, split)
+    elif test_data is None and all((Path(data) / part).is_dir() for part in ("train", "test")):
+        train = _read(os.path.join(data, "train"))
+        test = _read(os.path.join(data, "test"), train.class_names)
+        records = Split(train.records, test.records, train.class_names)
+    elif test_data is not None:
+        train = _read(data)
         test = _read(test_data, train.class_names)
-        return Split(train.records, test.records, train.class_names)
-    training, testing = set_aside(train.records, fraction=0.2, seed=0)
-    return Split(training, testing, train.class_names)
+        records = Split(train.records, test.records, train.class_names)
+    else:
+        train = _read(data)
+        try:
+            parts = split_validation(train.records, fraction=0.2, seed=0)
+        except ValueError as error:
+            raise ValueError(
+                f"No test list can be taken from {data}: {error} Or name test videos with "
+                "--test-data."
+            ) from error
+        records = Split(*parts, train.class_names)
+    for part, found in (("training", records.train), ("test", records.test)):
+        if not found:
+            raise ValueError(f"The {part} list of {lists or data} names no video.")
+    return records
 
 
-def _read(data: str, class_names: Any = None) -> Any:
-    return (read_folder if os.path.isdir(data) else read_csv)(data, class_names=class_names)
+def read_test_list(
+    data: str, lists: str | None, split: int, class_names: Sequence[str]
+) -> tuple[VideoRecord, ...]:
+    """All records of a CSV or a folder of classes, or the test list of an official split.
+
+    Raises:
+        ValueError: there are classes outside `class_names`, no videos, or the lists say so.
+    """
+    if lists is None:
+        return _read(data, class_names).records
+    records = _read_official(data, lists, split)
+    if list(records.class_names) != list(class_names):
+        raise ValueError(
+            f"The model knows the classes {', '.join(class_names)}. "
+            f"Received: lists of the classes {', '.join(records.class_names)}."
+        )
+    return records.test
+
+
+def write_lists(
+    path: Path, parts: Mapping[str, Sequence[VideoRecord]], class_names: Sequence[str]
+) -> None:
+    """Write which clips are in which part: path,label,start_seconds,end_seconds,part."""
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "start_seconds", "end_seconds", "part"])
+        for part, records in parts.items():
+            for record in records:
+                label = "|".join(class_names[i] for i in record.labels)
+                times = record.start_seconds, record.end_seconds
+                writer.writerow([os.path.abspath(record.path), label, *times, part])
+
+
+def read_lists(path: Path, part: str, class_names: Sequence[str]) -> tuple[VideoRecord, ...]:
+    """The records of one part of a file that `write_lists` made.
+
+    Raises:
+        ValueError: the file or a video that it lists is missing.
+    """
+    if not path.exists():
+        raise ValueError(f"'{path}' is missing. Name the videos: `tfvlad evaluate RUN DATA`.")
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [row for row in csv.DictReader(file) if row["part"] == part]
+    missing = [row["path"] for row in rows if not os.path.isfile(row["path"])]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(rows)} videos that '{path}' lists are missing, first: "
+            f"{missing[0]}. If they were moved, name them: `tfvlad evaluate RUN DATA`."
+        )
+    return tuple(
+        VideoRecord(
+            row["path"],
+            tuple(class_names.index(name) for name in row["label"].split("|") if name),
+            float(row["start_seconds"]) if row["start_seconds"] else None,
+            float(row["end_seconds"]) if row["end_seconds"] else None,
+        )
+        for row in rows
+    )
+
+
+def clip_names(records: Sequence[VideoRecord]) -> list[str]:
+    """The clips' paths from the folder that they share, with `@start-end` for segments."""
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(r.path)) for r in records])
+    return [
+        os.path.relpath(record.path, root).replace(os.sep, "/") + _segment(record)
+        for record in records
+    ]
+
+
+def short_clip_name(name: str) -> str:
+    """A clip's file name without folders and segment."""
+    return re.sub(r"@[\d.]*-[\d.]*$", "", name).rpartition("/")[2]
+
+
+def _segment(record: VideoRecord) -> str:
+    start, end = record.start_seconds, record.end_seconds
+    if start is None and end is None:
+        return ""
+    return f"@{start or 0}-{'' if end is None else end}"
+
+
+def _read(path: str, class_names: Sequence[str] | None = None) -> Annotations:
+    return (read_folder if os.path.isdir(path) else read_csv)(path, class_names=class_names)
+
+
+def _read_official(data: str, lists: str, split: int) -> Split:
+    is_ucf101 = (Path(lists) / "classInd.txt").exists()
+    return (read_ucf101 if is_ucf101 else read_hmdb51)(data, lists, split)

@@ -136,5 +136,7 @@ def _object_backbone(path: Path, seed: int, console: Console) -> Backbone:
         "Objects in still images: validation accuracy "
         f"{100 * history.history['val_accuracy'][-1]:.1f} %"
     )
-    network.save(path)
+    unfinished = path.with_name("unfinished.keras")
+    network.save(unfinished)
+    unfinished.replace(path)
     return small_cnn_backbone(network)

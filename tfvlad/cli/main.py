@@ -50,7 +50,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         cli(prog_name="tfvlad")
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if os.environ.get("TFVLAD_TRACEBACK"):
             raise
         click.echo(f"tfvlad: {error}", err=True)

@@ -47,6 +47,7 @@ def predict(run: str, videos: tuple[str, ...], top: int, as_json: bool) -> None:
             num_frames=config.num_frames,
             image_size=config.image_size,
             short_side=config.short_side,
+            sampling=config.sampling,
         )
         probabilities = class_probabilities(
             predict_logits(model, source), multi_label=config.multi_label

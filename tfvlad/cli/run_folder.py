@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import reprlib
+import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,23 +19,21 @@ from tfvlad import backbones, models
 from tfvlad.backbones import Backbone
 from tfvlad.evaluation import EvaluationReport, evaluate_scores, write_report
 
-MODELS = ("ta-vlad", "action-vlad", "average-pooling", "max-pooling")
-BACKBONES = ("mobilenet_v2", "resnet18", "resnet34", "vgg16", "vgg19")
-
 
 @dataclass(frozen=True)
 class RunConfig:
     """From which either stack rebuilds a run's model, and from which its clips are read again.
 
     Attributes:
-        model: one of `MODELS`.
+        model: its name, as `tfvlad train --model` has it.
         model_options: arguments of its builder.
-        backbone: one of `BACKBONES`.
+        backbone: name of its builder.
         weights: file of the backbone's first weights, "imagenet" or None.
         class_names: of the classes.
         multi_label: whether a clip may have several classes.
         num_frames: of a clip.
         image_size: side of a frame in pixels.
+        sampling: of a clip's frames.
         short_side: shorter side of the frame that it is cropped from.
         freed_block: first block of the backbone that stage 2 trains.
         data: how the videos were named.
@@ -47,6 +48,7 @@ class RunConfig:
     multi_label: bool
     num_frames: int
     image_size: int
+    sampling: str
     short_side: int
     freed_block: str
     data: dict[str, Any]
@@ -56,22 +58,23 @@ class RunConfig:
         """Write config.json.
 
         Raises:
-            ValueError: the folder holds another run.
+            ValueError: the folder holds a run with other settings that has been trained already.
         """
         path = folder / "config.json"
-        if path.exists():
-            before = json.loads(path.read_text())
-            now = json.loads(json.dumps(asdict(self)))
-            changed = [name for name in now if before.get(name) != now[name]]
-            if changed:
-                differences = "; ".join(
-                    f"{name}: {before.get(name)!r} there, {now[name]!r} here" for name in changed
-                )
+        if path.exists() and (folder / "state.npz").exists():
+            before = dict(_leaves(asdict(RunConfig.load(folder))))
+            now = dict(_leaves(json.loads(json.dumps(asdict(self)))))
+            differences = "; ".join(
+                f"{name}: {reprlib.repr(before.get(name))} there, "
+                f"{reprlib.repr(now.get(name))} here"
+                for name in before | now
+                if before.get(name) != now.get(name)
+            )
+            if differences:
                 raise ValueError(
                     f"'{folder}' holds a run with other settings and is left as it is "
                     f"({differences}). Choose another folder, or the same settings to go on."
                 )
-            return
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(self), indent=2) + "\n")
@@ -85,12 +88,44 @@ class RunConfig:
                 f"'{folder}' is not a run folder: it has no config.json. "
                 "Give a folder that `tfvlad train` has written."
             )
-        return cls(**json.loads(path.read_text()))
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"'{path}' is no configuration of a run of this version ({error}). "
+                "Give a folder that `tfvlad train` has written."
+            ) from error
+
+
+def check_is_free(folder: Path, marker: str = "config.json") -> None:
+    """Refuse to write a run into a folder of other things.
+
+    Raises:
+        ValueError: the folder is not empty and has no file `marker`.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not any(folder.glob(marker)):
+        raise ValueError(
+            f"'{folder}' is not empty and is no run folder: it has no {marker}. "
+            "Choose a new folder."
+        )
 
 
 def build_backbone(name: str, weights: str | None, image_size: int) -> Backbone:
     """The named backbone with its first weights."""
-    return getattr(backbones, name)(weights=weights, image_size=image_size)
+    if name.startswith("resnet") and weights == "imagenet":
+        raise ValueError(
+            f"There is nothing to download for {name}: give --weights torchvision's or timm's file "
+            "of it, or --weights none."
+        )
+    try:
+        return getattr(backbones, name)(weights=weights, image_size=image_size)
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # Keras raises no narrower class when a download fails.
+        raise OSError(
+            f"The weights of {name} could not be downloaded ({error}). Give --weights a file."
+        ) from error
 
 
 def build_model(config: RunConfig, backbone: Backbone) -> keras.Model:
@@ -101,6 +136,16 @@ def build_model(config: RunConfig, backbone: Backbone) -> keras.Model:
     return builder(backbone, len(config.class_names), num_frames=config.num_frames, **options)
 
 
+def save_model(model: keras.Model, folder: Path, stage: int) -> None:
+    """Make the weights after a stage the run's: `model.weights.h5` and `model.keras`."""
+    temporary = folder / "model.tmp.weights.h5"
+    model.save_weights(temporary)
+    os.replace(temporary, folder / "model.weights.h5")
+    temporary = folder / "model.tmp.keras"
+    shutil.copyfile(folder / f"stage{stage}.keras", temporary)
+    os.replace(temporary, folder / "model.keras")
+
+
 def load_model(folder: Path) -> keras.Model:
     """The trained model of a run."""
     path = folder / "model.keras"
@@ -109,7 +154,13 @@ def load_model(folder: Path) -> keras.Model:
             f"'{folder}' has no finished model. Run the same `tfvlad train` command again: it goes "
             "on where it stopped."
         )
-    return keras.models.load_model(path)
+    try:
+        return keras.models.load_model(path)
+    except TypeError:  # Keras 2 and 3 do not read each other's models, but their weights
+        config = RunConfig.load(folder)
+        model = build_model(config, build_backbone(config.backbone, None, config.image_size))
+        model.load_weights(folder / "model.weights.h5")
+        return model
 
 
 def save_scores(
@@ -120,3 +171,14 @@ def save_scores(
     write_report(folder, report)
     np.savez(folder / "scores.npz", logits=logits, labels=labels, clips=np.array(paths))
     return report
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings inside dicts and lists of dicts, with dotted names."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = {str(number): item for number, item in enumerate(value, 1)}
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, item in value.items():
+        yield from _leaves(item, f"{name}.{key}" if name else key)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
-import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,27 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.annotations import Split, split_validation
+from pipelines.annotations import Split, VideoRecord, split_validation
 from pipelines.clip_dataset import VideoClipSource
-from pipelines.video_index import BrokenVideo, VideoIndex, drop_broken, index_videos
-from tfvlad.cli.data import read_split
-from tfvlad.cli.run_folder import RunConfig, build_backbone, build_model, save_scores
+from pipelines.video_index import VideoIndex, drop_broken, index_videos
+from tfvlad.cli.data import clip_names, read_split, write_lists
+from tfvlad.cli.run_folder import RunConfig, build_backbone, build_model, save_model, save_scores
 from tfvlad.evaluation import EvaluationReport
-from tfvlad.training import FeatureCache, Stage, fit_in_stages, predict_logits
+from tfvlad.training import (
+    FeatureCache,
+    Stage,
+    action_vlad_stages,
+    fit_in_stages,
+    predict_logits,
+    ta_vlad_stages,
+)
 
 
 def train_one(
     data: str,
     folder: Path,
     *,
+    root: Path,
     split: int,
     seed: int,
     console: Console,
@@ -39,6 +48,8 @@ def train_one(
     weights: str,
     num_frames: int,
     image_size: int,
+    sampling: str,
+    color_jitter: float,
     freed_block: str | None,
     validation_fraction: float,
     cache: str | None,
@@ -47,59 +58,76 @@ def train_one(
     max_broken: int | None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train, choose on the validation set, test; returns the measures after each stage."""
+    """Train, choose on the validation set, test; returns the measures after each stage.
+
+    What can be refused is refused before the first file is written, and that before the first
+    video is decoded. Runs below one `root` share what is known of the videos and the features.
+    """
     started = time.monotonic()
     records = read_split(data, lists, split, test_data)
-    index = index_videos(
-        (record.path for record in (*records.train, *records.test)),
-        cache_path=str(_made(folder) / "videos.json"),
-    )
-    records, broken = _leave_out_broken(records, index, max_broken)
-    _report_broken(broken, folder, console)
-    multi_label = any(len(record.labels) != 1 for record in (*records.train, *records.test))
-    training, validation = split_validation(records.train, validation_fraction, seed)
-
+    _set_validation_aside(records, validation_fraction, seed)
     # The same command gives the same figures, also when it was killed in between.
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    network = build_backbone(backbone, None if weights == "none" else weights, image_size)
+    first_weights = None if weights == "none" else weights
+    network = build_backbone(backbone, first_weights, image_size)
+    freed_block = freed_block or list(network.blocks)[-1]
+    if freed_block not in network.blocks:
+        raise ValueError(
+            f"--freed-block must be one of {', '.join(network.blocks)}. Received: {freed_block}."
+        )
+    stages = _stages(options, freed_block)
+    several = [r for r in (*records.train, *records.test) if len(r.labels) != 1]
     config = RunConfig(
         model=model_name,
         model_options=_model_options(model_name, options),
         backbone=backbone,
-        weights=None if weights == "none" else weights,
+        weights=first_weights if first_weights == "imagenet" else _absolute(first_weights),
         class_names=list(records.class_names),
-        multi_label=multi_label,
+        multi_label=bool(several),
         num_frames=num_frames,
         image_size=image_size,
+        sampling=sampling,
         short_side=round(image_size * 256 / 224),
-        freed_block=freed_block or list(network.blocks)[-1],
-        data={"data": data, "test_data": test_data, "lists": lists, "split": split},
+        freed_block=freed_block,
+        data={
+            "data": _absolute(data),
+            "test_data": _absolute(test_data),
+            "lists": _absolute(lists),
+            "split": split,
+        },
         training={
-            "stages": [vars(stage) for stage in _stages(options, freed_block, network)],
+            "stages": [vars(stage) for stage in stages],
             "batch_size": options["batch_size"],
             "seed": seed,
+            "color_jitter": color_jitter,
             "cached_crops": None if no_cache else options["cached_crops"],
             "validation_fraction": validation_fraction,
         },
     )
-    config.save(folder)
-
-    def source(chosen: Any, test_crops: int = 1) -> VideoClipSource:
-        return VideoClipSource(
-            chosen,
-            records.class_names,
-            index=index,
-            num_frames=num_frames,
-            image_size=image_size,
-            short_side=config.short_side,
-            test_crops=test_crops,
-            multi_label=multi_label,
-        )
-
-    features = None if no_cache else FeatureCache(cache or folder / "features", cache_dtype)
     model = build_model(config, network)
-    stages = _stages(options, freed_block, network)
+    config.save(folder)
+    records, index, num_broken = _leave_out_broken(records, folder, root, max_broken, console)
+    training, validation = _set_validation_aside(records, validation_fraction, seed)
+    kind = f"several labels a clip (first: {several[0].path})" if several else "one label a clip"
+    console.print(
+        f"{len(records.class_names)} classes, {kind}: {len(training)} training, "
+        f"{len(validation)} validation, {len(records.test)} test clips",
+        markup=False,
+        highlight=False,
+    )
+    source = functools.partial(
+        VideoClipSource,
+        class_names=records.class_names,
+        index=index,
+        num_frames=num_frames,
+        image_size=image_size,
+        short_side=config.short_side,
+        sampling=sampling,
+        color_jitter=color_jitter,
+        multi_label=config.multi_label,
+    )
+    features = None if no_cache else FeatureCache(cache or root / "features", cache_dtype)
     fit_in_stages(
         model,
         network,
@@ -112,14 +140,16 @@ def train_one(
         cache=features,
         num_cached_crops=options["cached_crops"],
     )
-    test = source(records.test, int(options["test_crops"]))
+    parts = {"train": training, "validation": validation, "test": records.test}
+    write_lists(folder / "lists.csv", parts, records.class_names)
+    test = source(records.test, test_crops=int(options["test_crops"]))
     reports = _test(model, stages, config, network, test, features, folder)
-    shutil.copyfile(folder / f"stage{len(stages)}.keras", folder / "model.keras")
+    save_model(model, folder, len(stages))
     result = {
         "run": str(folder),
         "split": split,
         "seed": seed,
-        "broken": len(broken),
+        "broken": num_broken,
         "stages": [report.metrics for report in reports],
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -153,57 +183,77 @@ def summary_table(results: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _absolute(path: str | None) -> str | None:
+    return path and os.path.abspath(path)
+
+
+def _set_validation_aside(
+    records: Split, fraction: float, seed: int
+) -> tuple[tuple[VideoRecord, ...], tuple[VideoRecord, ...]]:
+    try:
+        return split_validation(records.train, fraction, seed)
+    except ValueError as error:
+        raise ValueError(
+            f"No validation set can be taken from the training list: {error} Test videos that are "
+            "named with --test-data leave more of DATA to training."
+        ) from error
 
 
 def _leave_out_broken(
-    records: Split, index: VideoIndex, max_broken: int | None
-) -> tuple[Split, list[BrokenVideo]]:
+    records: Split, folder: Path, root: Path, max_broken: int | None, console: Console
+) -> tuple[Split, VideoIndex, int]:
+    """The records that can be decoded; the others are named in broken.csv and on the terminal."""
+    index = index_videos(
+        (record.path for record in (*records.train, *records.test)),
+        cache_path=str(root / "videos.json"),
+    )
     train, broken_train = drop_broken(records.train, index, max_broken)
     test, broken_test = drop_broken(records.test, index, max_broken)
-    return Split(train, test, records.class_names), broken_train + broken_test
-
-
-def _report_broken(broken: list[BrokenVideo], folder: Path, console: Console) -> None:
+    broken = broken_train + broken_test
     with open(folder / "broken.csv", "w", newline="") as file:
         csv.writer(file).writerows([("path", "reason"), *((b.path, b.reason) for b in broken)])
     if broken:
         console.print(f"[yellow]{len(broken)} broken videos are left out:[/yellow]")
         for video in broken:
             console.print(f"  {video.path}: {video.reason}", markup=False, highlight=False)
+    return Split(train, test, records.class_names), index, len(broken)
 
 
 def _model_options(model_name: str, options: dict[str, Any]) -> dict[str, Any]:
-    alpha, attention = options["alpha"], options["attention"]
+    attention = options["attention"]
     return {
         "num_clusters": options["num_clusters"],
         "units": options["units"],
-        "alpha": alpha if alpha == "auto" else float(alpha),
+        "alpha": options["alpha"],
         "bidirectional": options["bidirectional"],
         "attention": model_name == "ta-vlad" if attention is None else attention,
         "dropout": options["dropout"],
     }
 
 
-def _stages(options: dict[str, Any], freed_block: str | None, network: Any) -> list[Stage]:
-    first, second = (
-        {
-            "epochs": epochs,
-            "learning_rate": learning_rate,
-            "decay_epochs": decay_epochs,
-            "weight_decay": options["weight_decay"],
-        }
-        for epochs, learning_rate, decay_epochs in zip(
-            options["epochs"], options["learning_rates"], options["decay_epochs"], strict=True
+def _stages(options: dict[str, Any], freed_block: str) -> list[Stage]:
+    if options["recipe"] == "action-vlad":
+        first, second = action_vlad_stages(freed_block, steps_per_epoch=1)
+    else:
+        first, second = ta_vlad_stages(freed_block)
+    decay = options["weight_decay"]
+    return [
+        replace(
+            stage,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            decay_epochs=decay_epochs,
+            weight_decay=stage.weight_decay if decay is None else decay,
         )
-    )
-    stages = [Stage(trainable_layers=("shared_gru", "logits"), **first)]
-    if second["epochs"]:
-        block = freed_block or list(network.blocks)[-1]
-        stages.append(Stage(freed_block=block, **second))
-    return stages
+        for stage, epochs, learning_rate, decay_epochs in zip(
+            (replace(first, trainable_layers=("shared_gru", "logits")), second),
+            options["epochs"],
+            options["learning_rates"],
+            options["decay_epochs"],
+            strict=True,
+        )
+        if epochs
+    ]
 
 
 def _test(
@@ -217,7 +267,7 @@ def _test(
 ) -> list[EvaluationReport]:
     """Scores after every stage, in one reading of the test list; the last stage's are the run's."""
     reports = []
-    clips = [os.path.basename(record.path) for record in test.records]
+    clips = clip_names(test.records)
     for number, stage in enumerate(stages, 1):
         model.load_weights(folder / f"stage{number}.keras")
         logits = predict_logits(
@@ -230,5 +280,6 @@ def _test(
         )
         last = number == len(stages)
         place = folder if last else folder / f"stage{number}"
-        reports.append(save_scores(_made(place), logits, test.labels, clips, config))
+        place.mkdir(exist_ok=True)
+        reports.append(save_scores(place, logits, test.labels, clips, config))
     return reports

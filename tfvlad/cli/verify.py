@@ -17,7 +17,8 @@ import click
 def verify(paths: tuple[str, ...], jobs: int | None, as_json: bool) -> None:
     """Decode every frame of every video in PATHS (files or folders), one line a file.
 
-    Ends with exit code 1 if any of them is broken.
+    In a folder, files with a video's suffix or none are looked at; a named file
+    always is. Ends with exit code 1 if any of them is broken.
 
     \b
     Example:
@@ -51,7 +52,14 @@ def verify(paths: tuple[str, ...], jobs: int | None, as_json: bool) -> None:
 
 
 def _files(path: Path) -> list[str]:
+    from pipelines.annotations import VIDEO_SUFFIXES
+
     if path.is_file():
         return [str(path)]
-    inside = (file for file in sorted(path.rglob("*")) if file.is_file())
-    return [str(file) for file in inside if not file.name.startswith(".")]
+    return [
+        str(file)
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+        and file.suffix.lower() in VIDEO_SUFFIXES | {""}
+        and not file.name.startswith(".")
+    ]

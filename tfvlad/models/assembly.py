@@ -44,7 +44,7 @@ def clip_model(
     backbone.set_trainable(None)
     frames = keras.Input((num_frames, *backbone.model.input_shape[1:]), name="frames")
     pre_activation = FramewiseBackbone(backbone.model, name="backbone")(frames)
-    features = keras.layers.Activation(backbone.activation, name="features")(pre_activation)
+    features = backbone.activation_layer(name="features")(pre_activation)
     descriptor = aggregate(pre_activation, features)
     descriptor = keras.layers.Dropout(dropout, name="dropout")(descriptor)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(descriptor)

@@ -187,7 +187,7 @@ def _check_room(folder: Path, needed: int) -> None:
 
 def _save(path: Path, array: np.ndarray) -> None:
     """Write to a name of this process first: two runs may fill one folder."""
-    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary = path.with_suffix(f".tmp{os.getpid()}")
     with open(temporary, "wb") as file:
         np.save(file, array)
     os.replace(temporary, path)

@@ -48,10 +48,11 @@ def fit_in_stages(
     """Train a clip model stage by stage and leave the best weights in it.
 
     The VLAD layer's centres are set by k-means first. After every epoch the state goes to the
-    folder; the same call goes on from there. A stage ends with the weights of its best epoch on
+    folder; the same call goes on from there. A stage ends with the weights of its own best epoch on
     the validation clips: the highest top-1 accuracy (area under the precision-recall curve for
     several labels), the lower loss among equals. The folder gets `state.npz`, `history.csv`,
-    `stage<n>.keras` and TensorBoard's logs.
+    `stage<n>.keras` and TensorBoard's logs. The backbone's weights are changed in place: build a
+    new backbone for the next model.
 
     With a cache, what is frozen in a stage is computed once: the last feature map while the whole
     backbone is frozen, else the input of the freed block. Augmentation is then over
@@ -59,14 +60,15 @@ def fit_in_stages(
 
     Args:
         model: made by `tfvlad.models` on this backbone.
-        backbone: whose blocks are freed; its batch norms stay frozen.
+        backbone: whose blocks are freed.
         training: clips to learn from, augmented.
         validation: clips by which the best epoch is chosen, not augmented.
         folder: of the run.
         stages: TA-VLAD's two by default, freeing the backbone's last block.
         batch_size: clips of a batch.
-        seed: of the order, the crops, dropout and k-means. The model's first weights come from its
-            own making: call `keras.utils.set_random_seed` before that.
+        seed: of the order, of which cached crop an epoch draws, of dropout and of k-means. The
+            crops come from the source's own seed, the model's first weights from its making: call
+            `keras.utils.set_random_seed` before that.
         cache: None computes everything anew in each epoch.
         num_cached_crops: random crops of a training clip that are cached.
         callbacks: called in each stage.
@@ -78,22 +80,34 @@ def fit_in_stages(
         ValueError: the folder holds a run with other settings, or a source is empty.
         FloatingPointError: the loss is not a number any more.
     """
-    stages = tuple(stages or ta_vlad_stages(list(backbone.blocks)[-1]))
+    if stages is None:
+        if not backbone.blocks:
+            raise ValueError(
+                f"The backbone '{backbone.name}' names no blocks, so that stage 2 cannot free its "
+                "last one. Give `stages` that leave it frozen, or a backbone with `blocks`."
+            )
+        stages = ta_vlad_stages(list(backbone.blocks)[-1])
+    for name, count in (("batch_size", batch_size), ("num_cached_crops", num_cached_crops)):
+        if count < 1:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={count}.")
     for name, source in (("training", training), ("validation", validation)):
         if not len(source):
             raise ValueError(f"`{name}` must hold at least one clip. Received: an empty source.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    head = [layer.get_config() for layer in model.layers if layer.name != "backbone"]
     settings = {
         "model": model.name,
-        "num_parameters": int(model.count_params()),
+        "head": _fingerprint([json.dumps(head, sort_keys=True, default=str)]),
+        "backbone": backbone.fingerprint(),
         "stages": [asdict(stage) for stage in stages],
         "batch_size": batch_size,
         "seed": seed,
         "num_cached_crops": num_cached_crops if cache else None,
         "cache_dtype": cache.dtype if cache else None,
-        "training": _fingerprint(training.fingerprints(True)),
-        "validation": _fingerprint(validation.fingerprints(False)),
+        "training clips": _fingerprint(training.fingerprints(True)),
+        "validation clips": _fingerprint(validation.fingerprints(False)),
+        "labels": _fingerprint([str(s.labels.tolist()) for s in (training, validation)]),
     }
     # As they come back from the file: lists for tuples.
     settings = json.loads(json.dumps(settings))
@@ -104,34 +118,41 @@ def fit_in_stages(
         stage = stages[number]
         if number > state.stage:
             state = TrainingState(settings, stage=number, history=state.history)
-        network, datasets = _network_and_data(
-            model,
-            backbone,
-            training,
-            validation,
-            stages[number:],
-            state,
-            batch_size,
-            seed,
-            cache,
-            num_cached_crops,
-        )
-        if number == 0 and not state.weights and any(isinstance(x, NetVLAD) for x in model.layers):
-            on_maps = cache is not None and stage.freed_block is None
-            clips = datasets[0] if on_maps else training.dataset(batch_size, True, True, 0)
-            initialize_clusters(model, clips, seed=seed, from_maps=on_maps)
+        if cache is None:
+            # Compiled in its place: a stage's file holds no optimizer, with a cache or without.
+            network = keras.Model(model.input, model.output, name=model.name)
+        else:
+            _, network = split_networks(model, backbone, stage.freed_block)
         _set_trainable(model, backbone, stage)
         _compile(network, stage, training.labels)
         if state.weights:
             state.restore(network)
-        _fit(network, datasets, stage, number, state, folder, seed, callbacks)
+        if not state.is_finished:
+            datasets = _datasets(
+                backbone,
+                training,
+                validation,
+                stages[number:],
+                state,
+                batch_size,
+                seed,
+                cache,
+                num_cached_crops,
+            )
+            has_clusters = any(isinstance(layer, NetVLAD) for layer in model.layers)
+            if has_clusters and number == 0 and not state.weights:
+                on_maps = cache is not None and stage.freed_block is None
+                clips = datasets[0] if on_maps else training.dataset(batch_size, True, True, 0)
+                initialize_clusters(model, clips, seed=seed, from_maps=on_maps)
+            _fit(network, datasets, stage, state, folder, seed, callbacks)
         network.set_weights(state.best_weights)
-        model.save(folder / f"stage{number + 1}.keras")
+        unfinished = folder / "unfinished.keras"
+        model.save(unfinished)
+        unfinished.replace(folder / f"stage{number + 1}.keras")
     return state.history
 
 
-def _network_and_data(
-    model: keras.Model,
+def _datasets(
     backbone: Backbone,
     training: ClipSource,
     validation: ClipSource,
@@ -141,21 +162,21 @@ def _network_and_data(
     seed: int,
     cache: FeatureCache | None,
     num_cached_crops: int,
-) -> tuple[keras.Model, tuple[tf.data.Dataset, tf.data.Dataset]]:
-    """What the first of `stages` trains, and its training and validation data."""
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Training and validation data of the first of `stages`."""
     epoch = functools.partial(getattr, state, "epoch")
     if cache is None:
-        # Compiled in its place: a stage's file holds no optimizer, with a cache or without.
-        network = keras.Model(model.input, model.output, name=model.name)
-        return network, (
+        return (
             training.dataset(batch_size, True, True, epoch),
             validation.dataset(batch_size, False, False, 0),
         )
-    block = stages[0].freed_block
-    _, network = split_networks(model, backbone, block)
     later = next((stage.freed_block for stage in stages if stage.freed_block), None)
     cached = functools.partial(
-        frozen_features, cache, backbone, freed_block=block, later_freed_block=later
+        frozen_features,
+        cache,
+        backbone,
+        freed_block=stages[0].freed_block,
+        later_freed_block=later,
     )
     variants = [
         cached(source=training, augment=True, variant=variant)
@@ -163,7 +184,7 @@ def _network_and_data(
     ]
     training_clips = CachedClips(variants, training.labels)
     validation_clips = CachedClips([cached(source=validation)], validation.labels)
-    return network, (
+    return (
         training_clips.dataset(batch_size, shuffle=True, seed=seed, epoch=epoch),
         validation_clips.dataset(batch_size, shuffle=False),
     )
@@ -177,21 +198,23 @@ def _resume(path: Path, settings: dict[str, Any]) -> TrainingState:
     if not path.exists():
         return TrainingState(settings)
     state = TrainingState.load(path)
-    changed = [name for name, value in settings.items() if state.settings.get(name) != value]
+    changed = []
+    for name, here in settings.items():
+        there = state.settings.get(name)
+        if there != here:
+            is_short = len(repr(there)) + len(repr(here)) < 40
+            changed.append(f"{name}: {there!r} there, {here!r} here" if is_short else name)
     if changed:
-        differences = "; ".join(
-            f"{name}: {state.settings.get(name)!r} there, {settings[name]!r} here"
-            for name in changed
-        )
         raise ValueError(
-            f"'{path.parent}' holds a run with other settings and is left as it is ({differences})."
-            " Choose another folder, or start it with the same settings to go on."
+            f"'{path.parent}' holds a run with other settings and is left as it is "
+            f"({'; '.join(changed)}). Choose another folder, or start it with the same settings "
+            "and data to go on."
         )
     return state
 
 
 def _set_trainable(model: keras.Model, backbone: Backbone, stage: Stage) -> None:
-    backbone.set_trainable(stage.freed_block)
+    backbone.set_trainable(stage.freed_block, batch_norm=stage.batch_norm)
     head = [layer for layer in model.layers if layer.name != "backbone"]
     known = {layer.name for layer in head if layer.weights}
     # A stage's list serves every model: "shared_gru" is passed over where there is none.
@@ -228,15 +251,13 @@ def _fit(
     network: keras.Model,
     datasets: tuple[tf.data.Dataset, tf.data.Dataset],
     stage: Stage,
-    number: int,
     state: TrainingState,
     folder: Path,
     seed: int,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    if state.epoch >= stage.epochs:
-        return
-    progress_bar = _ProgressBar(f"Stage {number + 1}", stage.epochs, state.epoch)
+    name = f"stage{state.stage + 1}"
+    progress_bar = _ProgressBar(f"Stage {state.stage + 1}", stage.epochs, state.epoch)
     with progress_bar.bar:
         network.fit(
             datasets[0],
@@ -246,15 +267,16 @@ def _fit(
             verbose=0,
             shuffle=False,
             callbacks=[
-                _Epoch(stage, seed + 1009 * number),
-                keras.callbacks.TensorBoard(
-                    str(folder / "tensorboard" / f"stage{number + 1}"), write_graph=False
-                ),
+                _Epoch(stage, seed + 1009 * state.stage),
+                keras.callbacks.TensorBoard(str(folder / "tensorboard" / name), write_graph=False),
                 *callbacks,
                 _SaveState(state, folder),
                 progress_bar,
             ],
         )
+    # Also where a callback has stopped it early.
+    state.is_finished = True
+    state.save(folder / "state.npz")
 
 
 class _Epoch(keras.callbacks.Callback):
@@ -284,9 +306,10 @@ class _SaveState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         logs = {name: float(value) for name, value in (logs or {}).items()}
         state = self.state
-        if not math.isfinite(logs["loss"]):
+        if not math.isfinite(logs["loss"] + logs["val_loss"]):
             raise FloatingPointError(
-                f"The loss became {logs['loss']} in epoch {epoch + 1} of stage {state.stage + 1}. "
+                f"The loss became {logs['loss']} (validation: {logs['val_loss']}) in epoch "
+                f"{epoch + 1} of stage {state.stage + 1}. "
                 "Lower the learning rate, or clip the gradients with `clip_norm`."
             )
         score = (logs.get("val_top1", logs.get("val_auc", 0.0)), -logs["val_loss"])

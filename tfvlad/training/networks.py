@@ -74,7 +74,6 @@ def predict_logits(
     freed_block: str | None = None,
     later_freed_block: str | None = None,
     cache: FeatureCache | None = None,
-    batch_size: int = 16,
 ) -> np.ndarray:
     """Logits `(n, C)` of all clips of a source, averaged over its test crops.
 
@@ -85,17 +84,16 @@ def predict_logits(
         freed_block: with a cache, the first block that training has changed: what lies before it
             is computed once for all models that share it.
         later_freed_block: see `frozen_features`.
-        cache: of features; None runs the whole model on every clip.
-        batch_size: clips of a batch.
+        cache: of features; None runs the whole model on one clip after the other.
     """
     if cache is None or backbone is None:
-        dataset = source.dataset(batch_size, False, False, 0)
+        dataset = source.dataset(1, False, False, 0)
         return np.concatenate([_crop_mean(model, clips.numpy()) for clips, _ in dataset])
     _, trained = split_networks(model, backbone, freed_block)
     features = frozen_features(
         cache, backbone, source, freed_block, later_freed_block=later_freed_block
     )
-    dataset = CachedClips([features], source.labels).dataset(batch_size, shuffle=False)
+    dataset = CachedClips([features], source.labels).dataset(16, shuffle=False)
     return np.concatenate([_crop_mean(trained, maps.numpy()) for maps, _ in dataset])
 
 

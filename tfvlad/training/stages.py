@@ -17,7 +17,8 @@ class Stage:
         decay_epochs: see `decay_factor`.
         trainable_layers: names of the layers after the backbone that are trained; None is all.
         freed_block: block of the backbone from which on its convolutions are trained; None freezes
-            the backbone. Batch norms stay frozen.
+            the backbone.
+        batch_norm: train the freed blocks' batch norms too, and move their statistics.
         epsilon: of Adam.
         clip_norm: upper bound for the norm of each variable's gradient, None for no bound.
         weight_decay: decoupled weight decay (AdamW), None for none.
@@ -29,6 +30,7 @@ class Stage:
     decay_epochs: int = 5
     trainable_layers: tuple[str, ...] | None = None
     freed_block: str | None = None
+    batch_norm: bool = False
     epsilon: float = 1e-7
     clip_norm: float | None = None
     weight_decay: float | None = None

@@ -22,6 +22,7 @@ class TrainingState:
         settings: what the run depends on; a folder is not continued with other settings.
         stage: index of the stage.
         epoch: finished epochs of that stage.
+        is_finished: whether that stage has ended, by its epochs or by a callback.
         best_score: (measure, negative loss) on the validation clips of the best epoch so far.
         best_epoch: its number, from 0; -1 before the first.
         history: a row for every finished epoch of every stage.
@@ -33,6 +34,7 @@ class TrainingState:
     settings: dict[str, Any]
     stage: int = 0
     epoch: int = 0
+    is_finished: bool = False
     best_score: tuple[float, float] = (-np.inf, -np.inf)
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
@@ -58,10 +60,8 @@ class TrainingState:
                 variable.assign(value)
 
     def save(self, path: Path) -> None:
-        meta = {
-            name: getattr(self, name)
-            for name in ("settings", "stage", "epoch", "best_score", "best_epoch", "history")
-        }
+        names = ("settings", "stage", "epoch", "is_finished", "best_score", "best_epoch", "history")
+        meta = {name: getattr(self, name) for name in names}
         arrays = {"meta": np.array(json.dumps(meta))}
         for kind in ("weights", "best_weights", "optimizer"):
             arrays |= {f"{kind}_{i:05d}": array for i, array in enumerate(getattr(self, kind))}

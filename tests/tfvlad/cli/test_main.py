@@ -39,7 +39,7 @@ def test_unknown_command():
     assert "No such command 'learn'." in result.errors
 
 
-@pytest.mark.parametrize("error", [ValueError, OSError, FloatingPointError])
+@pytest.mark.parametrize("error", [ValueError, OSError, FloatingPointError, ImportError])
 def test_errors_of_the_user_are_one_sentence(monkeypatch, tmp_path, error):
     video = write_video(tmp_path / "video.mp4", 0)
 

@@ -10,7 +10,8 @@ def folder(tmp_path):
     source = write_video(tmp_path / "a" / "good.mp4", 0, num_frames=7)
     for kind in ("text", "empty", "truncated"):
         write_broken(tmp_path / f"{kind}.mp4", kind, source)
-    (tmp_path / ".hidden").write_text("not looked at")
+    for name in (".hidden", "notes.txt", "a/README.md"):
+        (tmp_path / name).write_text("not looked at")
     return tmp_path
 
 
@@ -46,6 +47,15 @@ def test_json(folder):
     assert report["good"] == [{"path": path, "num_frames": 7, "seconds": pytest.approx(0.7)}]
     assert [video["path"] for video in report["broken"]] == [str(folder / "text.mp4")]
     assert report["broken"][0]["reason"]
+
+
+def test_no_suffix_and_a_named_file(folder):
+    good = (folder / "a" / "good.mp4").rename(folder / "a" / "good")
+    lines = tfvlad("verify", folder / "a", folder / "notes.txt").output.splitlines()
+    assert [line.partition(": ")[0].split() for line in lines[:-1]] == [
+        ["ok", str(good)],
+        ["broken", str(folder / "notes.txt")],
+    ]
 
 
 def test_nothing_to_verify(tmp_path):

@@ -1,5 +1,6 @@
 import csv
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,7 +198,7 @@ class TestRun:
             ({"batch_size": 4}, "batch_size: 3 there, 4 here"),
             ({"num_cached_crops": 3}, "num_cached_crops: 2 there, 3 here"),
             ({"cache": None}, "cache_dtype: 'float32' there, None here"),
-            ({"stages": (replace(STAGES[0], epochs=4), STAGES[1])}, "stages: "),
+            ({"stages": (replace(STAGES[0], epochs=4), STAGES[1])}, "stages"),
         ],
     )
     def test_other_settings(self, run, options, names):
@@ -207,8 +208,36 @@ class TestRun:
         with pytest.raises(ValueError, match=re.escape(message)) as error:
             fit(folder, **options)
         assert names in str(error.value)
-        assert str(error.value).endswith("start it with the same settings to go on.")
+        assert str(error.value).endswith("the same settings and data to go on.")
         assert (folder / "state.npz").read_bytes() == state
+
+    def test_finished_run_needs_no_features(self, run, tmp_path):
+        shutil.copytree(run[0], tmp_path / "run", ignore=shutil.ignore_patterns("features"))
+        fit(tmp_path / "run")
+        assert not (tmp_path / "run" / "features").exists()
+
+    def test_changed_labels_and_backbone(self, run):
+        backbone, model = make_model()
+        cache = FeatureCache(run[0] / "features")
+        options = {"stages": STAGES, "batch_size": 3, "cache": cache, "num_cached_crops": 2}
+        relabeled = MemoryClips(TRAINING.frames, TRAINING.labels[::-1], names=TRAINING.names)
+        with pytest.raises(ValueError, match=r"left as it is \(labels\)"):
+            fit_in_stages(model, backbone, relabeled, VALIDATION, run[0], **options)
+        backbone.model.set_weights([weight + 1 for weight in backbone.model.get_weights()])
+        with pytest.raises(ValueError, match=r"left as it is \(backbone\)"):
+            fit_in_stages(model, backbone, TRAINING, VALIDATION, run[0], **options)
+
+
+def test_run_stopped_by_a_callback_is_finished(tmp_path):
+    class StopFirst(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    _, _, history = fit(tmp_path, stages=STAGES[:1], callbacks=[StopFirst()])
+    assert len(history) == 1
+    recorder = Recorder()
+    assert fit(tmp_path, stages=STAGES[:1], callbacks=[recorder])[2] == history
+    assert recorder.epochs == []
 
 
 def test_what_is_trained_in_each_stage(tmp_path):
@@ -301,12 +330,24 @@ class TestErrors:
 
     def test_loss_is_not_a_number(self, tmp_path):
         message = (
-            "The loss became nan in epoch 1 of stage 1. Lower the learning rate, or clip the "
-            "gradients with `clip_norm`."
+            "The loss became nan (validation: nan) in epoch 1 of stage 1. Lower the learning rate, "
+            "or clip the gradients with `clip_norm`."
         )
         with pytest.raises(FloatingPointError, match=re.escape(message)):
             self.fit(tmp_path, factor=np.nan)
         assert not (tmp_path / "state.npz").exists()
+
+    def test_counts(self, tmp_path):
+        for name in ("batch_size", "num_cached_crops"):
+            message = f"`{name}` must be a positive integer. Received: {name}=0."
+            with pytest.raises(ValueError, match=re.escape(message)):
+                fit(tmp_path, **{name: 0})
+
+    def test_backbone_without_blocks(self, tmp_path):
+        backbone, model = make_model()
+        bare = replace(backbone, blocks={})
+        with pytest.raises(ValueError, match="'tiny' names no blocks"):
+            fit_in_stages(model, bare, TRAINING, VALIDATION, tmp_path)
 
     def test_unknown_layers(self, tmp_path):
         message = "`trainable_layers` must name layers of 'average_pooling', which has ['logits']."

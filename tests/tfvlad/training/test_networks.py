@@ -37,7 +37,7 @@ def test_predict_logits(backbone, model, tmp_path, test_crops):
     crops = source.frames if test_crops == 5 else source.frames[:, None]
     each = [np.array(model(crops[:, i].astype("float32"))) for i in range(test_crops)]
     expected = np.mean(each, axis=0)
-    np.testing.assert_allclose(predict_logits(model, source, batch_size=2), expected, atol=1e-5)
+    np.testing.assert_allclose(predict_logits(model, source), expected, atol=1e-5)
     for freed_block in (None, "block2"):
         logits = predict_logits(
             model,
@@ -45,7 +45,6 @@ def test_predict_logits(backbone, model, tmp_path, test_crops):
             backbone=backbone,
             freed_block=freed_block,
             cache=FeatureCache(tmp_path),
-            batch_size=2,
         )
         np.testing.assert_allclose(logits, expected, atol=1e-5)
     # Once for each way: without the cache, and for each of the two networks.

@@ -1,0 +1,72 @@
+"""Labelled videos as the command line names them."""
+
+import re
+
+import pytest
+
+from pipelines.annotations import VideoRecord
+from tests.pipelines.video_files import write_tree
+from tfvlad.cli.data import (
+    clip_names,
+    read_lists,
+    read_split,
+    read_test_list,
+    short_clip_name,
+    write_lists,
+)
+
+
+def test_lists_come_back(tmp_path):
+    write_tree(tmp_path, ["a.mp4", "b, c.mp4"])
+    first = VideoRecord(str(tmp_path / "a.mp4"), (0, 2), 1.5, None)
+    second = VideoRecord(str(tmp_path / "b, c.mp4"), ())
+    path = tmp_path / "lists.csv"
+    write_lists(path, {"train": [second], "test": [first, second]}, ["x", "y", "z"])
+    assert read_lists(path, "test", ["x", "y", "z"]) == (first, second)
+    assert read_lists(path, "validation", ["x", "y", "z"]) == ()
+    with pytest.raises(ValueError, match=re.escape("missing. Name the videos: `tfvlad evaluate")):
+        read_lists(tmp_path / "none.csv", "test", ["x"])
+
+
+def test_clip_names():
+    records = [
+        VideoRecord("/data/wave/1.avi", (0,)),
+        VideoRecord("/data/run/1.avi", (1,), 1.5, 3.0),
+        VideoRecord("/data/run/1.avi", (1,), 3.0),
+        VideoRecord("/data/run/a@2-b.avi", (1,), None, 3.0),
+    ]
+    names = clip_names(records)
+    assert names == ["wave/1.avi", "run/1.avi@1.5-3.0", "run/1.avi@3.0-", "run/a@2-b.avi@0-3.0"]
+    short = [short_clip_name(name) for name in names]
+    assert short == ["1.avi", "1.avi", "1.avi", "a@2-b.avi"]
+
+
+def test_a_test_list_is_taken_whole(tmp_path):
+    write_tree(tmp_path, ["run/1.mp4", "run/2.mp4", "wave/1.mp4"])
+    assert len(read_test_list(str(tmp_path), None, 1, ["run", "wave"])) == 3
+    with pytest.warns(UserWarning, match="1 classes have no videos"):
+        records = read_test_list(str(tmp_path), None, 1, ["jump", "run", "wave"])
+    assert [record.labels for record in records] == [(1,), (1,), (2,)]
+    with pytest.raises(ValueError, match="no known class: wave"):
+        read_test_list(str(tmp_path), None, 1, ["run"])
+
+
+def test_official_lists_of_other_classes(tmp_path):
+    write_tree(tmp_path, ["wave/1.mp4", "wave/2.mp4"])
+    (tmp_path / "wave_test_split1.txt").write_text("1.mp4 1\n2.mp4 2\n")
+    (record,) = read_test_list(str(tmp_path), str(tmp_path), 1, ["wave"])
+    assert record.path.endswith("2.mp4")
+    with pytest.raises(ValueError, match=r"knows the classes run\. Received: .* classes wave\."):
+        read_test_list(str(tmp_path), str(tmp_path), 1, ["run"])
+    (tmp_path / "wave_test_split1.txt").write_text("1.mp4 1\n")
+    with pytest.raises(ValueError, match=r"The test list of .* names no video"):
+        read_split(str(tmp_path), str(tmp_path), 1, None)
+
+
+def test_too_few_videos(tmp_path):
+    write_tree(tmp_path, ["run/1.mp4", "wave/1.mp4"])
+    with pytest.raises(ValueError, match=r"No test list can be taken .* with --test-data\."):
+        read_split(str(tmp_path), None, 1, None)
+    write_tree(tmp_path, ["wave/2.mp4"])
+    split = read_split(str(tmp_path), None, 1, None)
+    assert [len(split.train), len(split.test)] == [2, 1]
