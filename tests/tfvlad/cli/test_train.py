@@ -157,8 +157,8 @@ class TestTrain:
     def test_recipe(self, data, tmp_path):
         fields = ("epsilon", "clip_norm", "weight_decay", "decay_factor", "epochs")
         for options, expected in (
-            (("--model", "action-vlad"), [1e-4, 5.0, 4e-5, 0.1, 1]),
-            (("--model", "action-vlad", "--recipe", "ta-vlad"), [1e-7, None, None, 0.5, 1]),
+            (("--model", "action-vlad"), [1e-7, None, None, 0.5, 1]),
+            (("--recipe", "action-vlad"), [1e-4, 5.0, 4e-5, 0.1, 1]),
             (("--recipe", "action-vlad", "--weight-decay", 0), [1e-4, 5.0, 0.0, 0.1, 1]),
         ):
             train(data, tmp_path / "run", "--max-broken", 0, *options)
