@@ -29,7 +29,8 @@ def soft_assign(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.T
     Returns:
         float32 `(..., N, K)`; sums to 1 over the clusters.
     """
-    logits = tf.matmul(tf.cast(features, tf.float32), tf.cast(kernel, tf.float32))
+    # One flat product: a batched one that broadcasts the kernel takes twice as long on a CPU.
+    logits = tf.tensordot(tf.cast(features, tf.float32), tf.cast(kernel, tf.float32), axes=1)
     return tf.nn.softmax(logits + tf.cast(bias, tf.float32), axis=-1)
 
 
