@@ -215,7 +215,8 @@ def _leave_out_broken(
     if broken:
         console.print(f"[yellow]{len(broken)} broken videos are left out:[/yellow]")
         for video in broken:
-            console.print(f"  {video.path}: {video.reason}", markup=False, highlight=False)
+            line = f"  {video.path}: {video.reason}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     return Split(train, test, records.class_names), index, len(broken)
 
 
