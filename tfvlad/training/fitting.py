@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import json
-import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,12 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tfvlad import compat
 from tfvlad.backbones import Backbone
 from tfvlad.layers import NetVLAD
+from tfvlad.training.callbacks import EpochSettings, ProgressBar, SaveState
 from tfvlad.training.clip_source import ClipSource
 from tfvlad.training.clusters import initialize_clusters
 from tfvlad.training.feature_cache import CachedClips, FeatureCache
@@ -257,7 +252,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     name = f"stage{state.stage + 1}"
-    progress_bar = _ProgressBar(f"Stage {state.stage + 1}", stage.epochs, state.epoch)
+    progress_bar = ProgressBar(f"Stage {state.stage + 1}", stage.epochs, state.epoch)
     with progress_bar.bar:
         network.fit(
             datasets[0],
@@ -267,90 +262,13 @@ def _fit(
             verbose=0,
             shuffle=False,
             callbacks=[
-                _Epoch(stage, seed + 1009 * state.stage),
+                EpochSettings(stage, seed + 1009 * state.stage),
                 keras.callbacks.TensorBoard(str(folder / "tensorboard" / name), write_graph=False),
                 *callbacks,
-                _SaveState(state, folder),
+                SaveState(state, folder),
                 progress_bar,
             ],
         )
     # Also where a callback has stopped it early.
     state.is_finished = True
     state.save(folder / "state.npz")
-
-
-class _Epoch(keras.callbacks.Callback):
-    """Sets what an epoch's number alone decides: the learning rate and dropout's stream."""
-
-    def __init__(self, stage: Stage, seed: int):
-        super().__init__()
-        self.stage = stage
-        self.seed = seed
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.model.optimizer.learning_rate = self.stage.learning_rate_at(epoch)
-        compat.reseed(self.model, self.seed + epoch)
-
-
-class _SaveState(keras.callbacks.Callback):
-    """Writes the state after every epoch; the datasets read the epoch's number from it."""
-
-    def __init__(self, state: TrainingState, folder: Path):
-        super().__init__()
-        self.state = state
-        self.folder = folder
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.started = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        logs = {name: float(value) for name, value in (logs or {}).items()}
-        state = self.state
-        if not math.isfinite(logs["loss"] + logs["val_loss"]):
-            raise FloatingPointError(
-                f"The loss became {logs['loss']} (validation: {logs['val_loss']}) in epoch "
-                f"{epoch + 1} of stage {state.stage + 1}. "
-                "Lower the learning rate, or clip the gradients with `clip_norm`."
-            )
-        score = (logs.get("val_top1", logs.get("val_auc", 0.0)), -logs["val_loss"])
-        is_best = score > state.best_score
-        if is_best:
-            state.best_score, state.best_epoch = score, epoch
-        state.epoch = epoch + 1
-        row = {
-            "stage": state.stage + 1,
-            "epoch": epoch + 1,
-            "learning_rate": float(self.model.optimizer.learning_rate),
-            **{name: value for name, value in logs.items() if name != "learning_rate"},
-            "seconds": round(time.monotonic() - self.started, 3),
-        }
-        state.history.append(row)
-        state.capture(self.model, is_best=is_best)
-        state.save(self.folder / "state.npz")
-        with open(self.folder / "history.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=row)
-            writer.writeheader()
-            writer.writerows(state.history)
-
-
-class _ProgressBar(keras.callbacks.Callback):
-    """One bar over the epochs of a stage, with the time that remains."""
-
-    def __init__(self, title: str, epochs: int, finished: int):
-        super().__init__()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[measures]}"),
-            console=Console(stderr=True),
-        )
-        self.task = self.bar.add_task(title, total=epochs, completed=finished, measures="")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        shown = ("loss", "top1", "auc", "val_loss", "val_top1", "val_auc")
-        logs = logs or {}
-        measures = "  ".join(f"{name} {logs[name]:.3f}" for name in shown if name in logs)
-        self.bar.update(self.task, completed=epoch + 1, measures=measures)
