@@ -1,16 +1,29 @@
-"""Frame feature extractors: from raw frames to feature maps."""
+"""Feature extractors: from raw frames to feature maps, and to the features of a named layer."""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tfvlad.backbones.backbone import Backbone, fingerprint, from_model
+    from tfvlad.backbones.c3d import c3d
+    from tfvlad.backbones.dense_vgg import vgg16_dense, vgg19_dense
+    from tfvlad.backbones.feature_extractor import (
+        FeatureExtractor,
+        build_extractor,
+        feature_extractor,
+    )
     from tfvlad.backbones.keras_applications import mobilenet_v2, vgg16, vgg19
     from tfvlad.backbones.resnet import resnet18, resnet34
     from tfvlad.backbones.small_cnn import fit_small_cnn, small_cnn, small_cnn_backbone
 
 __all__ = [
     "Backbone",
+    "FeatureExtractor",
+    "build_extractor",
+    "c3d",
+    "feature_extractor",
     "fingerprint",
     "fit_small_cnn",
     "from_model",
@@ -20,11 +33,17 @@ __all__ = [
     "small_cnn",
     "small_cnn_backbone",
     "vgg16",
+    "vgg16_dense",
     "vgg19",
+    "vgg19_dense",
 ]
 
 _MODULES = {
     "Backbone": "backbone",
+    "FeatureExtractor": "feature_extractor",
+    "build_extractor": "feature_extractor",
+    "c3d": "c3d",
+    "feature_extractor": "feature_extractor",
     "fingerprint": "backbone",
     "fit_small_cnn": "small_cnn",
     "from_model": "backbone",
@@ -34,7 +53,9 @@ _MODULES = {
     "small_cnn": "small_cnn",
     "small_cnn_backbone": "small_cnn",
     "vgg16": "keras_applications",
+    "vgg16_dense": "dense_vgg",
     "vgg19": "keras_applications",
+    "vgg19_dense": "dense_vgg",
 }
 
 
@@ -43,3 +64,14 @@ def __getattr__(name):
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+class _Package(ModuleType):
+    # The import of a module sets it as an attribute here, which would hide the function that is
+    # named as its module.
+    def __setattr__(self, name, value):
+        if name not in _MODULES:
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

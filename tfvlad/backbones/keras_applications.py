@@ -79,15 +79,18 @@ def vgg19(
     return _vgg("vgg19", keras.applications.VGG19, "block5_conv4", weights, image_size)
 
 
-def _vgg(name, application, last_layer, weights, image_size):
-    # The mean of ImageNet in BGR, as in the Caffe release of the weights.
-    normalization = ImageNormalization(
+def caffe_normalization() -> ImageNormalization:
+    """BGR less the mean of ImageNet, as in the Caffe release of VGG's weights and in Keras."""
+    return ImageNormalization(
         mean=(103.939, 116.779, 123.68), channel_order="bgr", name="normalization"
     )
+
+
+def _vgg(name, application, last_layer, weights, image_size):
     network = _build(
         application,
         weights,
-        images=normalization(input_images(image_size)),
+        images=caffe_normalization()(input_images(image_size)),
         advice="It must be saved without the dense layers: the `notop` file.",
         include_top=False,
     )

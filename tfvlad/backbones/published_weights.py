@@ -1,20 +1,67 @@
-"""Reading of weights published for PyTorch into Keras models, without PyTorch where possible."""
+"""Reading of published weights, in PyTorch's and in Keras' layout, into Keras models."""
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
-_BATCH_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+_TORCH_TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+def read_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
+    """Reads a published file in either layout, which its suffix tells.
+
+    Args:
+        path: An `.h5` or `.hdf5` file, see `read_keras_tensors`, or a file of PyTorch or
+            safetensors, see `read_torch_tensors`.
+    """
+    if Path(path).suffix in (".h5", ".hdf5"):
+        return read_keras_tensors(path)
+    return read_torch_tensors(path)
+
+
+def read_keras_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
+    """Reads the convolutions and dense layers of an `.h5` file that Keras 1 or 2 wrote.
+
+    Args:
+        path: A file of weights or of a whole model: a group for each layer, which
+            `layer_names` and `weight_names` list.
+
+    Returns:
+        Float32 arrays under the names `<layer>/kernel` and `<layer>/bias`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read or has another layout.
+    """
+    path = _existing_file(path)
+    try:
+        with h5py.File(path) as file:
+            layers = file.get("model_weights", file)
+            tensors = {}
+            for layer in _names(layers, "layer_names"):
+                for name in _names(layers[layer], "weight_names"):
+                    tensor = layers[layer][name][()]
+                    # The names themselves differ: `fc6_W` of Keras 1 is `fc6/kernel:0` of Keras 2.
+                    kind = "kernel" if tensor.ndim > 1 else "bias"
+                    tensors[f"{layer}/{kind}"] = tensor.astype("float32")
+            return tensors
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"'{path}' is not an .h5 file of weights as Keras 1 and 2 wrote them, with the names "
+            f"of its layers: {error}."
+        ) from error
 
 
 def read_torch_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
     """Reads a file of named tensors.
 
     Args:
-        path: A `.safetensors` file, or a `.pth`, `.pt` or `.bin` file of PyTorch, which is read
-            with `torch.load(weights_only=True)`.
+        path: A `.safetensors` file, or a `.pth`, `.pt`, `.bin` or `.pickle` file of PyTorch, which
+            is read with `torch.load(weights_only=True)`.
 
     Returns:
         The tensors as float32 arrays under their names; integers (counters) are left out.
@@ -24,16 +71,14 @@ def read_torch_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
         ImportError: If the file needs PyTorch and PyTorch is not installed.
         ValueError: If the file's format is unknown or the file cannot be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no weights file '{path}'.")
+    path = _existing_file(path)
     if path.suffix == ".safetensors":
         tensors = _read_safetensors(path)
-    elif path.suffix in (".pth", ".pt", ".bin"):
+    elif path.suffix in (".pth", ".pt", ".bin", ".pickle"):
         tensors = _read_torch(path)
     else:
         raise ValueError(
-            f"Weights must be a .safetensors, .pth, .pt or .bin file. Received: '{path}'."
+            f"Weights must be a .safetensors, .pth, .pt, .bin or .pickle file. Received: '{path}'."
         )
     return {
         name: tensor.astype("float32")
@@ -42,11 +87,16 @@ def read_torch_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
     }
 
 
+def is_keras_layout(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether `read_tensors` found Keras' layout: PyTorch's names have no slash."""
+    return any("/" in name for name in tensors)
+
+
 def load_torch_weights(model: keras.Model, path: str | PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Sets the weights of a model whose layers are named as the modules of the published one.
+    """Sets the weights of a model that lacks the dense layer `fc` of the published one.
 
     Args:
-        model: A model of convolutions without bias and batch norms.
+        model: A model whose layers are named as the modules of the published one.
         path: See `read_torch_tensors`.
 
     Returns:
@@ -56,28 +106,93 @@ def load_torch_weights(model: keras.Model, path: str | PathLike) -> tuple[np.nda
         ValueError: If a tensor is missing, not expected or of another shape. Nothing is set then.
     """
     tensors = read_torch_tensors(path)
-    expected: dict[str, tuple[int, ...]] = {}
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            height, width, inputs, outputs = layer.get_weights()[0].shape
-            expected[f"{layer.name}.weight"] = (outputs, inputs, height, width)
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            shape = layer.get_weights()[0].shape
-            expected |= {f"{layer.name}.{tensor}": shape for tensor in _BATCH_NORM_TENSORS}
     num_classes = len(tensors.get("fc.weight", tensors.get("fc.bias", ())))
-    expected["fc.weight"] = (num_classes, model.output_shape[-1])
-    expected["fc.bias"] = (num_classes,)
-    _check(tensors, expected, path)
-
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            layer.set_weights([tensors[f"{layer.name}.weight"].transpose(2, 3, 1, 0)])  # OIHW->HWIO
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([tensors[f"{layer.name}.{tensor}"] for tensor in _BATCH_NORM_TENSORS])
+    set_weights(
+        model,
+        tensors,
+        path=path,
+        advice="Torchvision's and timm's files of the network fit.",
+        other_shapes={
+            "fc.weight": (num_classes, model.output_shape[-1]),
+            "fc.bias": (num_classes,),
+        },
+    )
     return tensors["fc.weight"].T.copy(), tensors["fc.bias"]
 
 
-def _check(tensors, expected, path):
+def set_weights(
+    model: keras.Model,
+    tensors: Mapping[str, np.ndarray],
+    *,
+    path: str | PathLike,
+    advice: str,
+    modules: Mapping[str, str] | None = None,
+    other_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
+    """Sets all weights of a model from the tensors of a published file.
+
+    PyTorch's kernels `(outputs, inputs, ...)` become Keras' `(..., inputs, outputs)`. A dense layer
+    behind a `Flatten` layer reads a map that PyTorch flattens channels first and Keras channels
+    last: the rows of its kernel change places.
+
+    Args:
+        model: A model of convolutions, dense layers and batch norms.
+        tensors: What `read_tensors` returned.
+        path: The file, for the messages.
+        advice: A sentence on the files that fit, for the messages.
+        modules: From the name of a layer to its name in the file, where the two differ.
+        other_shapes: The shapes of the tensors in the file that are not the model's.
+
+    Raises:
+        ValueError: If a tensor is missing, not expected or of another shape. Nothing is set then.
+    """
+    from_keras = is_keras_layout(tensors)
+    expected = dict(other_shapes or {})
+    names = {}
+    for layer in model.layers:
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        module = (modules or {}).get(layer.name, layer.name)
+        if from_keras:
+            names[layer.name] = [f"{module}/{kind}" for kind in ("kernel", "bias")][: len(shapes)]
+        else:
+            names[layer.name] = [f"{module}.{kind}" for kind in _TORCH_TENSORS[: len(shapes)]]
+            shapes = [(*shape[:-3:-1], *shape[:-2]) for shape in shapes]
+        expected |= dict(zip(names[layer.name], shapes, strict=True))
+    _check(tensors, expected, path, advice)
+
+    map_shape = None
+    for layer in model.layers:
+        weights = [tensors[name] for name in names[layer.name]]
+        if isinstance(layer, keras.layers.Flatten):
+            map_shape = tuple(layer.input.shape[1:])
+        elif weights:
+            if not from_keras:
+                weights = [_from_torch(weight, map_shape) for weight in weights]
+            layer.set_weights(weights)
+            map_shape = None
+
+
+def _from_torch(tensor, map_shape):
+    if tensor.ndim == 2 and map_shape is not None:
+        *sides, channels = map_shape
+        maps = tensor.reshape(len(tensor), channels, *sides)
+        tensor = np.moveaxis(maps, 1, -1).reshape(tensor.shape)
+    return tensor.transpose(*range(2, tensor.ndim), 1, 0) if tensor.ndim > 1 else tensor
+
+
+def _existing_file(path: str | PathLike) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weights file '{path}'.")
+    return path
+
+
+def _names(group, attribute):
+    names = group.attrs[attribute]
+    return [name.decode() if isinstance(name, bytes) else name for name in names]
+
+
+def _check(tensors, expected, path, advice):
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),
         "not expected": sorted(tensors.keys() - expected.keys()),
@@ -90,8 +205,7 @@ def _check(tensors, expected, path):
     found = "; ".join(f"{kind}: {_first(names)}" for kind, names in problems.items() if names)
     if found:
         raise ValueError(
-            f"The weights in '{path}' are not of this network. Tensors {found}. "
-            "Torchvision's and timm's files of the network fit."
+            f"The weights in '{path}' are not of this network. Tensors {found}. {advice}"
         )
 
 

@@ -9,10 +9,6 @@ from tfvlad.backbones.backbone import Backbone, from_model, input_images
 from tfvlad.backbones.published_weights import load_torch_weights
 from tfvlad.layers.image_normalization import ImageNormalization
 
-# Of ImageNet's RGB values on the scale 0..255, as torchvision has them.
-_MEAN = tuple(255 * mean for mean in (0.485, 0.456, 0.406))
-_STD = tuple(255 * std for std in (0.229, 0.224, 0.225))
-
 
 def resnet18(
     *, weights: str | PathLike | None = None, image_size: int | tuple[int, int] = 224
@@ -45,9 +41,19 @@ def resnet34(
     return _resnet("resnet34", (3, 4, 6, 3), weights, image_size)
 
 
+def torchvision_normalization() -> ImageNormalization:
+    """RGB with the mean 0 and the standard deviation 1 on ImageNet, as torchvision has it."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return ImageNormalization(
+        tuple(255 * value for value in mean),
+        tuple(255 * value for value in std),
+        name="normalization",
+    )
+
+
 def _resnet(name, num_units, weights, image_size):
     images = input_images(image_size)
-    x = ImageNormalization(_MEAN, _STD, name="normalization")(images)
+    x = torchvision_normalization()(images)
     x = _convolution(x, 64, kernel_size=7, strides=2, name="conv1")
     x = _batch_norm(x, "bn1")
     x = layers.ReLU(name="relu")(x)

@@ -203,7 +203,7 @@ def test_files_that_cannot_be_read(tmp_path):
         read_torch_tensors("nowhere.safetensors")
     for name, message in [
         ("broken.safetensors", "is not a readable .safetensors file"),
-        ("model.onnx", "must be a .safetensors, .pth, .pt or .bin file"),
+        ("model.onnx", "must be a .safetensors, .pth, .pt, .bin or .pickle file"),
     ]:
         (tmp_path / name).write_bytes(b"broken")
         with pytest.raises(ValueError, match=message):
