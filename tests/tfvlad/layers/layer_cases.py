@@ -16,12 +16,14 @@ class LayerCase:
     """A layer and its inputs.
 
     Args:
-        arguments: every argument of `__init__`, none of them at its default.
-        input_shapes: one shape a tensor of `call`; None for the batch, then for the frames.
+        arguments: every argument of `__init__`, none of them at its default where the case has the
+            layer's name alone.
+        input_shapes: one shape a tensor of `call`, a list of shapes where it takes a list of
+            tensors; None for the batch, then for the frames.
     """
 
     arguments: Callable[[], dict[str, Any]]
-    input_shapes: tuple[tuple[int | None, ...], ...]
+    input_shapes: tuple[Any, ...]
 
 
 def _vlad_arguments() -> dict[str, Any]:
@@ -49,6 +51,14 @@ def _backbone_arguments() -> dict[str, Any]:
     return {"model": model}
 
 
+def _lstm_arguments(attend: str = "last_step") -> dict[str, Any]:
+    return {"units": 5, "matching_units": 6, "attend": attend, "return_state": True}
+
+
+def _every_step_arguments() -> dict[str, Any]:
+    return _lstm_arguments("every_step")
+
+
 def _normalization_arguments() -> dict[str, Any]:
     return {"mean": (0.1, 0.2, 0.3), "std": 0.5, "channel_order": "bgr"}
 
@@ -57,9 +67,19 @@ def _normalization_arguments() -> dict[str, Any]:
 CASES = {
     "ActionVLAD": LayerCase(_vlad_arguments, ((None, None, 2, 3, 8),)),
     "ActionVLAD, weights": LayerCase(_vlad_arguments, ((None, None, 6, 8), (None, None, 6))),
+    "AttentionLSTM": LayerCase(_lstm_arguments, ((None, None, 8), (None, 4, 7))),
+    "AttentionLSTM, every step": LayerCase(
+        _every_step_arguments, ((None, None, 8), (None, 2, 7), [(None, 5), (None, 5)])
+    ),
+    "BahdanauLSTMCell": LayerCase(
+        lambda: {"units": 5, "matching_units": 6},
+        ((None, 8), [(None, 5), (None, 5)], (None, None, 7)),
+    ),
     "DescriptorNormalization": LayerCase(lambda: {"intra_normalize": False}, ((None, 4, 8),)),
     "FramewiseBackbone": LayerCase(_backbone_arguments, ((None, None, 6, 6, 3),)),
     "ImageNormalization": LayerCase(_normalization_arguments, ((None, None, 6, 6, 3),)),
+    "MeanScore": LayerCase(lambda: {"multi_label": True}, ((None, None, 8),)),
+    "MeanScore, single label": LayerCase(lambda: {"multi_label": False}, ((None, None, 8),)),
     "NetVLAD": LayerCase(_vlad_arguments, ((None, None, 2, 3, 8),)),
     "NetVLAD, weights": LayerCase(_vlad_arguments, ((None, None, 6, 8), (None, None, 6))),
     "SharedGRU": LayerCase(_gru_arguments, ((None, None, 4, 8),)),

@@ -1,6 +1,7 @@
 """What every public layer does, whatever it computes."""
 
 import inspect
+import itertools
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from tests.tfvlad.layers.layer_cases import CASES, layer_class, make_layer
 from tfvlad import layers
 
 pytestmark = pytest.mark.parametrize("name", CASES)
+flatten = tf.nest.flatten
 SIZES = [(2, 3), (1, 1), (3, 5)]  # (batch, frames)
 
 
@@ -21,27 +23,39 @@ def fill(shape, batch, time):
     return tuple(next(sizes) if size is None else size for size in shape)
 
 
-def make_inputs(name, batch=2, time=3):
+def from_shapes(name, make):
+    """The arguments of `call`: `make(shape)` for every shape of the case, in lists where it is."""
     shapes = CASES[name].input_shapes
-    return [normal(*fill(shape, batch, time), seed=n) for n, shape in enumerate(shapes)]
+    return [[make(s) for s in x] if isinstance(x, list) else make(x) for x in shapes]
+
+
+def make_inputs(name, batch=2, time=3):
+    seeds = itertools.count()
+    return from_shapes(name, lambda shape: normal(*fill(shape, batch, time), seed=next(seeds)))
 
 
 def make_model(name, batch=None, time=None):
-    inputs = [
-        keras.Input(fill(shape[1:], time, None), batch_size=batch)
-        for shape in CASES[name].input_shapes
-    ]
-    return keras.Model(inputs, make_layer(name)(*inputs))
+    inputs = from_shapes(
+        name, lambda shape: keras.Input(fill(shape[1:], time, None), batch_size=batch)
+    )
+    outputs = make_layer(name)(*inputs)
+    # Signatures of exported models have no nested outputs.
+    outputs = flatten(outputs) if isinstance(outputs, tuple) else outputs
+    return keras.Model(flatten(inputs), outputs)
+
+
+def make_signature(name):
+    return from_shapes(name, tf.TensorSpec)
 
 
 def shapes_of(outputs):
     if isinstance(outputs, (list, tuple)):
-        return tuple(tuple(output.shape) for output in outputs)
+        return type(outputs)(map(shapes_of, outputs))
     return tuple(outputs.shape)
 
 
 def assert_equal_outputs(actual, expected, atol=1e-6):
-    actual, expected = tf.nest.flatten(actual), tf.nest.flatten(expected)
+    actual, expected = flatten(actual), flatten(expected)
     assert len(actual) == len(expected)
     for one, other in zip(actual, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=atol)
@@ -59,7 +73,7 @@ def test_config_keeps_every_argument(name):
     assert set(arguments) == set(parameters)
     layer = cls(**arguments)
     for key, value in arguments.items():
-        assert value != parameters[key].default
+        assert value != parameters[key].default or "," in name
         assert getattr(layer, key) == value
     assert set(arguments) <= set(layer.get_config())
     # Keras empties a nested model's config while it reads it: one of its own for each use.
@@ -73,13 +87,13 @@ def test_is_registered(name):
 
 def test_shapes(name):
     model, layer = make_model(name), make_layer(name)
-    symbolic = model.output if isinstance(model.output, (list, tuple)) else [model.output]
     for batch, time in SIZES:
         inputs = make_inputs(name, batch, time)
         outputs = layer(*inputs)
-        computed = layer.compute_output_shape(*[x.shape for x in inputs])
-        assert computed == shapes_of(outputs)
-        for known, output in zip(symbolic, tf.nest.flatten(model(inputs)), strict=True):
+        assert layer.compute_output_shape(*shapes_of(inputs)) == shapes_of(outputs)
+        known_outputs = flatten(model.output)
+        outputs = flatten(model(flatten(inputs)))
+        for known, output in zip(known_outputs, outputs, strict=True):
             assert output.shape.is_compatible_with(tuple(known.shape))
             assert None not in tuple(known.shape)[2:]
 
@@ -87,7 +101,7 @@ def test_shapes(name):
 def test_empty_batch(name):
     layer = make_layer(name)
     layer(*make_inputs(name))
-    for output in tf.nest.flatten(layer(*make_inputs(name, batch=0))):
+    for output in flatten(layer(*make_inputs(name, batch=0))):
         assert output.shape[0] == 0
 
 
@@ -95,7 +109,7 @@ def test_one_trace_for_all_sizes(name):
     layer, traces = make_layer(name), []
     layer(*make_inputs(name))
 
-    @tf.function(input_signature=[tf.TensorSpec(shape) for shape in CASES[name].input_shapes])
+    @tf.function(input_signature=make_signature(name))
     def function(*inputs):
         traces.append(inputs)
         return layer(*inputs)
@@ -113,7 +127,7 @@ def test_compiled_by_xla(name):
 
 
 def test_saved_and_loaded_without_custom_objects(name, tmp_path):
-    model, inputs = make_model(name), make_inputs(name)
+    model, inputs = make_model(name), flatten(make_inputs(name))
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert_equal_outputs(loaded(inputs), model(inputs))
@@ -126,22 +140,21 @@ def test_mixed_precision(name):
         outputs = layer(*make_inputs(name))
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    assert [x.dtype for x in tf.nest.flatten(outputs)] == [tf.bfloat16] * len(
-        tf.nest.flatten(outputs)
-    )
+    assert [x.dtype for x in flatten(outputs)] == [tf.bfloat16] * len(flatten(outputs))
     assert {tf.as_dtype(v.dtype) for v in layer.trainable_variables} <= {tf.float32}
 
 
 def test_trains(name):
-    symbolic = make_model(name).inputs
-    first, *others = symbolic
+    first, *others = symbolic = from_shapes(
+        name, lambda shape: keras.Input(fill(shape[1:], None, None))
+    )
     # A layer below shows that the gradient passes, also through layers without weights.
     below = keras.layers.Dense(first.shape[-1])
     layer = make_layer(name)
-    output = tf.nest.flatten(layer(below(first), *others))[0]
-    model = keras.Model(symbolic, output)
+    output = flatten(layer(below(first), *others))[0]
+    model = keras.Model(flatten(symbolic), output)
     model.compile(keras.optimizers.SGD(0.1), "mse")
-    inputs = make_inputs(name)
+    inputs = flatten(make_inputs(name))
     before = [v.numpy() for v in model.trainable_variables]
     model.fit(inputs, normal(*model(inputs).shape, seed=7), batch_size=2, verbose=0)
     assert len(before) == 2 + len(layer.trainable_variables)
@@ -160,16 +173,16 @@ def export(model, folder, specs):
 @pytest.mark.current
 def test_saved_model(name, tmp_path):
     model = make_model(name)
-    export(model, tmp_path, [tf.TensorSpec(shape) for shape in CASES[name].input_shapes])
+    export(model, tmp_path, flatten(make_signature(name)))
     loaded = tf.saved_model.load(tmp_path)
     for batch, time in SIZES:
-        inputs = make_inputs(name, batch, time)
+        inputs = flatten(make_inputs(name, batch, time))
         assert_equal_outputs(loaded.serve(inputs), model(inputs))
 
 
 @pytest.mark.current
 def test_litert_with_built_in_ops(name, tmp_path):
-    inputs = make_inputs(name, batch=1, time=3)
+    inputs = flatten(make_inputs(name, batch=1, time=3))
     model = make_model(name, batch=1, time=3)
     export(model, tmp_path, [tf.TensorSpec(x.shape) for x in inputs])
     converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
