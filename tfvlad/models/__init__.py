@@ -1,15 +1,26 @@
-"""Functional models from RGB frames to logits."""
+"""Functional models from RGB frames, or from features of them, to logits."""
 
 from tfvlad.models.action_vlad import action_vlad
 from tfvlad.models.assembly import head_of, intermediate_outputs
+from tfvlad.models.attention_lstm import attention_lstm, feature_softmax, plain_lstm
+from tfvlad.models.attributions import frame_attributions
+from tfvlad.models.end_to_end import end_to_end
+from tfvlad.models.ensemble import ensemble, is_multi_label
 from tfvlad.models.pooling import average_pooling, max_pooling
 from tfvlad.models.ta_vlad import ta_vlad
 
 __all__ = [
     "action_vlad",
+    "attention_lstm",
     "average_pooling",
+    "end_to_end",
+    "ensemble",
+    "feature_softmax",
+    "frame_attributions",
     "head_of",
     "intermediate_outputs",
+    "is_multi_label",
     "max_pooling",
+    "plain_lstm",
     "ta_vlad",
 ]

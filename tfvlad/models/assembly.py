@@ -14,13 +14,17 @@ from tfvlad.layers import FramewiseBackbone
 # From the backbone's maps before and after their last activation to a descriptor of the clip.
 Aggregation = Callable[[Any, Any], Any]
 
-_INTERMEDIATES = {
-    "feature_map": ("features", None),
-    "attention": ("attention", None),
-    "assignments": ("vlad", 1),
-    "frame_vlad": ("frame_vlad", None),
-    "states": ("shared_gru", 0),
-}
+# Name, layer, index among the layer's outputs.
+_INTERMEDIATES = (
+    ("feature_map", "features", None),
+    ("attention", "attention", None),
+    ("attention", "attention_lstm", 1),
+    ("assignments", "vlad", 1),
+    ("frame_vlad", "frame_vlad", None),
+    ("states", "shared_gru", 0),
+    ("states", "attention_lstm", 0),
+    ("states", "lstm", None),
+)
 
 
 def clip_model(
@@ -66,12 +70,14 @@ def intermediate_outputs(model: keras.Model, names: list[str] | None = None) -> 
     The names, as far as the model has them:
 
     * `feature_map` `(B, T, h, w, D)`: after the last activation;
-    * `attention` `(B, T, h, w)`: top-down attention;
+    * `attention` `(B, T, h, w)`: top-down attention; of an attention LSTM `(B, N, T)`, what each of
+      its steps attends to, `(B, 1, T)` with `attend="last_step"`;
     * `assignments` `(B, T, h, w, K)`: of each location to the action words;
     * `frame_vlad` `(B, T, K, D)`: VLAD of each frame, as the GRU reads it;
-    * `states` `(B, T, K, U)`: of the shared GRU after each frame;
+    * `states` `(B, T, K, U)`: of the shared GRU after each frame; of an LSTM `(B, N, U)`;
     * `descriptor`: of the clip, before dropout;
-    * `logits` `(B, C)`.
+    * `step_logits` `(B, N, C)`: of the steps whose probabilities are averaged;
+    * `logits` `(B, C)`: the model's output.
 
     Args:
         model: a model made by this package, or loaded from its file.
@@ -80,20 +86,25 @@ def intermediate_outputs(model: keras.Model, names: list[str] | None = None) -> 
     Raises:
         ValueError: the model has no such intermediate output.
     """
-    layers = {layer.name for layer in model.layers}
-    available = [name for name, (layer, _) in _INTERMEDIATES.items() if layer in layers]
-    available += ["descriptor", "logits"]
-    unknown = [name for name in names or () if name not in available]
+    tensors = _intermediate_tensors(model)
+    unknown = [name for name in names or () if name not in tensors]
     if unknown:
         raise ValueError(
-            f"`names` must be among {available} for '{model.name}'. Received: {unknown}."
+            f"`names` must be among {list(tensors)} for '{model.name}'. Received: {unknown}."
         )
-    outputs = {}
-    for name in names or available:
-        if name == "descriptor":
-            outputs[name] = compat.first_input(model.get_layer("dropout"))
-            continue
-        layer, index = _INTERMEDIATES.get(name, (name, None))
-        output = compat.first_output(model.get_layer(layer))
-        outputs[name] = output if index is None else output[index]
+    outputs = {name: tensors[name] for name in names or tensors}
     return keras.Model(model.inputs, outputs, name=f"{model.name}_intermediates")
+
+
+def _intermediate_tensors(model: keras.Model) -> dict[str, Any]:
+    layers = {layer.name: layer for layer in model.layers}
+    tensors = {}
+    for name, layer, index in _INTERMEDIATES:
+        if layer in layers:
+            output = compat.first_output(layers[layer])
+            tensors[name] = output if index is None else output[index]
+    if "logits" in layers and "scores" in layers:
+        tensors["step_logits"] = compat.first_output(layers["logits"])
+    elif "dropout" in layers:
+        tensors["descriptor"] = compat.first_input(layers["dropout"])
+    return {**tensors, "logits": model.outputs[0]}
