@@ -1,23 +1,13 @@
 """Files on disk -> batches of labelled clips.
 
-Names are imported on first use; only those of `pipelines.clip_dataset`, such as `VideoClipSource`,
-bring TensorFlow. The function `clip_dataset` is imported from its module, which has the same name.
+Names are imported on first use; only `VideoClipSource` and `FeatureClipSource` bring TensorFlow.
+The function `clip_dataset` is imported from its module, which has the same name.
 """
 
 import importlib
 
 _MODULES = {
-    "annotations": (
-        "Annotations",
-        "Split",
-        "VideoRecord",
-        "read_csv",
-        "read_folder",
-        "read_hmdb51",
-        "read_ucf101",
-        "source_group",
-        "split_validation",
-    ),
+    "annotations": ("read_csv", "read_folder"),
     "augmentation": (
         "Crop",
         "augment_clip",
@@ -27,8 +17,17 @@ _MODULES = {
         "fixed_crops",
     ),
     "clip_dataset": ("VideoClipSource",),
-    "clip_sampling": ("dense_windows", "segment_indices", "uniform_indices"),
+    "clip_sampling": ("chunk_indices", "dense_windows", "segment_indices", "uniform_indices"),
     "decoding": ("BrokenVideoError", "VideoInfo", "check_video", "read_frames"),
+    "encoding": ("cut_video", "join_videos", "repeat_video", "write_video"),
+    "feature_clips": ("FeatureClipSource",),
+    "feature_extraction": ("extract_features",),
+    "feature_files": ("feature_dataset", "read_features", "read_info", "write_features"),
+    "feature_set": ("FeatureFileInfo", "FeatureSet"),
+    "listing": ("source_group",),
+    "official_lists": ("read_activitynet", "read_hmdb51", "read_hollywood2", "read_ucf101"),
+    "records": ("Annotations", "Split", "VideoRecord", "split_validation"),
+    "streaming": ("WindowBatch", "WindowStream", "estimate_num_frames"),
     "synthetic": ("make_still_images", "make_synthetic_videos"),
     "video_index": ("BrokenVideo", "drop_broken", "index_videos"),
 }

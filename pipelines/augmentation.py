@@ -136,6 +136,15 @@ def fixed_crops(
     )
 
 
+def center_crop(frame_width: int, frame_height: int, image_size: tuple[int, int]) -> Crop:
+    """Returns the centre crop of (height, width) `image_size`, or the largest of its shape."""
+    height, width = image_size
+    scale = min(1.0, frame_width / width, frame_height / height)
+    width, height = round(width * scale), round(height * scale)
+    left, top = (frame_width - width) // 2, (frame_height - height) // 2
+    return Crop(left, top, width, height, frame_width, frame_height)
+
+
 def draw_color_matrix(rng: np.random.Generator, strength: float) -> np.ndarray:
     """Draws a colour jitter as an affine map of RGB values (0 to 255).
 

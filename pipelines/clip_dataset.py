@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import warnings
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,13 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import augmentation
-from pipelines.annotations import Annotations, VideoRecord
 from pipelines.augmentation import RGB_SCALES, draw_color_matrix, draw_crop, fixed_crops
-from pipelines.clip_sampling import segment_indices, uniform_indices
+from pipelines.clip_sampling import chunk_indices, segment_indices, uniform_indices
 from pipelines.decoding import VideoInfo, read_frames
+from pipelines.records import Annotations, VideoRecord, label_array, record_number
 from pipelines.video_index import BrokenVideo, drop_broken, file_stamp, index_videos
 
-SAMPLINGS = ("uniform", "segments")
+SAMPLINGS = ("uniform", "segments", "chunk")
 # Part of every fingerprint: a change of the pixels a clip is made of must change it.
 _FORMAT_VERSION = 1
 
@@ -30,8 +29,8 @@ _FORMAT_VERSION = 1
 class VideoClipSource:
     """Labelled clips that are decoded on demand, by a pool of threads.
 
-    Clip i holds `num_frames` RGB frames of record i. Augmented, its frames (with
-    `sampling="segments"`), its crop, flip and colours are drawn from the seed, the variant and the
+    Clip i holds `num_frames` RGB frames of record i. Augmented, its frames (unless
+    `sampling="uniform"`), its crop, flip and colours are drawn from the seed, the variant and the
     record alone: the same whatever the number of threads and the other records. Not augmented, it
     is the centre crop, or `test_crops` fixed crops.
 
@@ -40,7 +39,8 @@ class VideoClipSource:
         class_names: Names of the classes.
         index: What `index_videos` returned; by default the videos are checked here.
         num_frames: Frames of a clip.
-        sampling: "uniform" (`uniform_indices`) or "segments" (`segment_indices`).
+        sampling: "uniform" (`uniform_indices`), "segments" (`segment_indices`) or "chunk"
+            (`chunk_indices`: `num_frames` consecutive ones).
         image_size: Side of a clip's frames, pixels.
         short_side: Shorter side of the frame that crops are taken from, pixels.
         test_crops: 1, 5 or 10; with more than 1, clips have the shape
@@ -108,7 +108,7 @@ class VideoClipSource:
                 f"{len(broken)} records are broken, first: {broken[0].path} ({broken[0].reason}). "
                 "Leave them out with `drop_broken(records, index)`."
             )
-        self.labels = _labels(self.records, len(self.class_names), multi_label)
+        self.labels = label_array(self.records, len(self.class_names), multi_label)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -269,11 +269,10 @@ class VideoClipSource:
             raise ValueError(f"{info.path}: {info.reason}")
         segment = info.segment(record.start_seconds, record.end_seconds)
         frame_size = augmentation.resized_size(info.width, info.height, self.short_side)
-        rng = np.random.default_rng([self.seed, variant, _number(record)]) if augment else None
-        if self.sampling == "segments":
-            indices = segment_indices(len(segment), self.num_frames, rng)
-        else:
-            indices = uniform_indices(len(segment), self.num_frames)
+        rng = None
+        if augment:
+            rng = np.random.default_rng([self.seed, variant, record_number(record)])
+        indices = self._indices(len(segment), rng)
         color_matrix = None
         if rng is None:
             crops = fixed_crops(*frame_size, self.image_size, self.test_crops)
@@ -281,15 +280,26 @@ class VideoClipSource:
             crops = (draw_crop(rng, *frame_size, self.image_size, self.scales),)
             if self.color_jitter:
                 color_matrix = draw_color_matrix(rng, self.color_jitter)
+        frames = out if self.test_crops > 1 else out[None]
         read_frames(
             record.path,
-            segment.start + indices,
+            segment.start + np.sort(indices),
             crops=crops,
             image_size=self.image_size,
             color_matrix=color_matrix,
             info=info,
-            out=out if self.test_crops > 1 else out[None],
+            out=frames,
         )
+        if (np.diff(indices) < 0).any():  # a short video that starts again
+            ranks = np.argsort(np.argsort(indices, kind="stable"))
+            frames[:] = frames[:, ranks]
+
+    def _indices(self, num_frames: int, rng: np.random.Generator | None) -> np.ndarray:
+        if self.sampling == "segments":
+            return segment_indices(num_frames, self.num_frames, rng)
+        if self.sampling == "chunk":
+            return chunk_indices(num_frames, self.num_frames, rng)
+        return uniform_indices(num_frames, self.num_frames)
 
 
 def clip_dataset(
@@ -341,32 +351,6 @@ def augment_clip(clip: tf.Tensor, seed: tf.Tensor, image_size: int = 224, **opti
     )
     augmented.set_shape((clip.shape[0], image_size, image_size, clip.shape[-1]))
     return augmented
-
-
-def _labels(records: Sequence[VideoRecord], num_classes: int, multi_label: bool) -> np.ndarray:
-    for record in records:
-        if not all(0 <= label < num_classes for label in record.labels):
-            raise ValueError(
-                f"Labels must lie below the {num_classes} classes. Received: {record.labels} of "
-                f"{record.path}."
-            )
-        if not multi_label and len(record.labels) != 1:
-            raise ValueError(
-                f"{record.path} has {len(record.labels)} labels; a single-label task needs exactly "
-                "one. Set `multi_label=True` for multi-hot labels."
-            )
-    if not multi_label:
-        return np.array([record.labels[0] for record in records], np.int32)
-    labels = np.zeros((len(records), num_classes), np.float32)
-    for row, record in zip(labels, records, strict=True):
-        row[list(record.labels)] = 1
-    return labels
-
-
-def _number(record: VideoRecord) -> int:
-    """A number of the clip that does not depend on the list it stands in, nor on the folder."""
-    identity = [os.path.basename(record.path), record.start_seconds, record.end_seconds]
-    return zlib.crc32(json.dumps(identity).encode())
 
 
 def _aligned_empty(shape: tuple[int, ...]) -> np.ndarray:

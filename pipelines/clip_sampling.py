@@ -49,6 +49,26 @@ def segment_indices(
     return rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1))
 
 
+def chunk_indices(
+    num_frames: int, chunk_frames: int, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """Cuts a chunk of consecutive frames out of a video.
+
+    Args:
+        num_frames: Frames of the video.
+        chunk_frames: Frames of the chunk. A shorter video starts again from its first frame until
+            the chunk is full.
+        rng: Draws the start (training); None takes the centre (test).
+
+    Returns:
+        int64 `(chunk_frames,)`.
+    """
+    _check_positive(num_frames=num_frames, chunk_frames=chunk_frames)
+    num_spare = max(num_frames - chunk_frames, 0)
+    start = num_spare // 2 if rng is None else rng.integers(num_spare + 1)
+    return (start + np.arange(chunk_frames, dtype=np.int64)) % num_frames
+
+
 def dense_windows(
     num_frames: int, window_size: int, stride: int | None = None, end_policy: str = "shift"
 ) -> np.ndarray:
@@ -81,6 +101,37 @@ def dense_windows(
         starts = np.append(starts, next_start)
     windows = starts[:, None] + np.arange(window_size, dtype=np.int64)
     return np.minimum(windows, num_frames - 1)
+
+
+def num_windows(num_frames: int, window_size: int, stride: int) -> int:
+    """Counts the windows of `dense_windows` with `end_policy="repeat_last"`."""
+    _check_positive(num_frames=num_frames, window_size=window_size, stride=stride)
+    num_whole_strides = max(-(-(num_frames - window_size) // stride), 0)
+    return min(-(-num_frames // stride), num_whole_strides + 1)
+
+
+def nearest_windows(
+    frames: np.ndarray, num_windows: int, stride: int, window_size: int = 1
+) -> np.ndarray:
+    """Finds the windows whose middle is nearest to given frames.
+
+    Window r begins at frame `r stride`; its middle is the frame `window_size // 2` later. Of two
+    windows as near as each other the earlier one is taken: the steps of a chunk, frames such as
+    `uniform_indices(192, 12)`, then get the window at the start of their piece, be it one frame or
+    the whole piece of 16.
+
+    Args:
+        frames: Frame indices.
+        num_windows: Windows that there are.
+        stride: Frames from one window's start to the next.
+        window_size: Frames of a window.
+
+    Returns:
+        int64 of the shape of `frames`, from 0 to `num_windows - 1`.
+    """
+    _check_positive(num_windows=num_windows, stride=stride, window_size=window_size)
+    starts = np.asarray(frames, dtype=np.int64) - window_size // 2
+    return np.clip((2 * starts + stride - 1) // (2 * stride), 0, num_windows - 1)
 
 
 def _check_positive(**counts: int) -> None:

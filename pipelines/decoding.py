@@ -1,4 +1,4 @@
-"""Video files -> frames. The only module that knows a codec (FFmpeg, through PyAV)."""
+"""Video files -> chosen frames. This module and `streaming` know a codec (FFmpeg, through PyAV)."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def check_video(path: str) -> VideoInfo:
     key_frames = []
     first = None
     try:
-        with _open(path) as container:
+        with open_video(path) as container:
             stream = container.streams.video[0]
             for frame in container.decode(stream):
-                first = first or (frame.width, frame.height, _rotation(frame))
+                first = first or (frame.width, frame.height, frame_rotation(frame))
                 if frame.key_frame:
                     key_frames.append(len(ticks))
                 ticks.append(frame.pts)
@@ -110,7 +110,7 @@ def check_video(path: str) -> VideoInfo:
     if first is None:
         raise BrokenVideoError("no frame can be decoded")
     width, height, rotation = first
-    width, height = _displayed_size(width, height, rotation)
+    width, height = displayed_size(width, height, rotation)
     frame_ticks = _ascending_ticks(ticks)
     if len(frame_ticks) > 1 and seconds_per_tick:
         span = frame_ticks[-1] - frame_ticks[0]
@@ -175,11 +175,11 @@ def read_frames(
         for decode in (_decode_by_ticks, _decode_in_order):
             for index, frame in decode(path, list(slots), info):
                 if converter is None:
-                    converter = _frame_converter(frame, crops, image_size, color_matrix)
+                    converter = frame_converter(frame, crops, image_size, color_matrix)
                     shape = (len(converter.crops), len(indices), *converter.size, 3)
                     images = _output_array(out, shape, crops is not None)
                 first, *repeats = slots[index]
-                _convert(frame, converter, reformatter, images[:, first])
+                convert_frame(frame, converter, reformatter, images[:, first])
                 for slot in repeats:
                     images[:, slot] = images[:, first]
                 missing.discard(index)
@@ -192,7 +192,8 @@ def read_frames(
     return images[0] if crops is None else images
 
 
-def _open(path: str) -> av.container.InputContainer:
+def open_video(path: str) -> av.container.InputContainer:
+    """Opens a file for decoding its first video stream in one thread."""
     # Metadata in a foreign encoding is no reason to refuse a video.
     container = av.open(path, metadata_errors="replace")
     if not container.streams.video:
@@ -208,7 +209,7 @@ def _decode_in_order(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decodes from the first frame on, by counting."""
     remaining = set(wanted)
-    with _open(path) as container:
+    with open_video(path) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index in remaining:
                 yield index, frame
@@ -227,7 +228,7 @@ def _decode_by_ticks(
     # The key frame that decoding of each wanted frame can begin with.
     key_of = {i: keys[max(bisect_right(keys, i) - 1, 0)] if keys else 0 for i in wanted}
     position, done = 0, 0
-    with _open(path) as container:
+    with open_video(path) as container:
         stream = container.streams.video[0]
         while done < len(wanted):
             if key_of[wanted[done]] > position + _SEEK_COST_FRAMES:
@@ -256,14 +257,15 @@ def _frames_at(container, stream, wanted_ticks) -> Iterator[av.VideoFrame]:
         yield from packet.decode()
 
 
-def _frame_converter(
+def frame_converter(
     frame: av.VideoFrame,
     crops: Sequence[Crop] | None,
     image_size: int | tuple[int, int] | None,
     color_matrix: np.ndarray | None,
 ) -> FrameConverter:
-    rotation = _rotation(frame)
-    width, height = _displayed_size(frame.width, frame.height, rotation)
+    """Makes the converter for a video from its first frame; see `read_frames`."""
+    rotation = frame_rotation(frame)
+    width, height = displayed_size(frame.width, frame.height, rotation)
     crops = [Crop(0, 0, width, height, width, height)] if crops is None else crops
     if image_size is None:
         box = crops[0]
@@ -275,12 +277,13 @@ def _frame_converter(
     return FrameConverter(crops, size, rotation, color_matrix)
 
 
-def _convert(
+def convert_frame(
     frame: av.VideoFrame,
     converter: FrameConverter,
     reformatter: VideoReformatter,
     images: np.ndarray,
 ) -> None:
+    """Converts a frame into `images`, uint8 `(num_crops, height, width, 3)`."""
     name = frame.format.name
     if name in _YUV_PLANES:
         full_range = name.startswith("yuvj") or int(frame.color_range) == 2
@@ -297,11 +300,13 @@ def _plane_rows(plane: av.video.plane.VideoPlane, num_channels: int = 1) -> np.n
     return rows[:, : plane.width * num_channels]
 
 
-def _displayed_size(width: int, height: int, rotation_degrees: int) -> tuple[int, int]:
+def displayed_size(width: int, height: int, rotation_degrees: int) -> tuple[int, int]:
+    """Returns the (width, height) of a stored frame when it is displayed."""
     return (height, width) if rotation_degrees in (90, 270) else (width, height)
 
 
-def _rotation(frame: av.VideoFrame) -> int:
+def frame_rotation(frame: av.VideoFrame) -> int:
+    """Returns the clockwise rotation from the stored to the displayed frame, degrees."""
     # PyAV's angle is counter-clockwise; other angles than quarter turns are not displayed as such.
     return round(-frame.rotation / 90) % 4 * 90
 

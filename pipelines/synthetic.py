@@ -18,15 +18,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from pipelines.annotations import Split, read_folder
+from pipelines.encoding import write_video
 from pipelines.synthetic_scenes import PLACES, THINGS, Place, Scene, Thing
 
 MANIFEST = "synthetic.json"
+# Key frames alone: predicted frames differ from their reversal, which would give it away.
+_X264_OPTIONS = {"qp": "30", "g": "1", "threads": "1"}
 
 
 class StillImages(NamedTuple):
@@ -188,7 +190,8 @@ def _write_videos(
         for direction, name in enumerate(_twin_names(thing, place)):
             file = f"v_{thing.noun}_{place.noun}_g{clip:03d}_c{direction}.mp4"
             ordered = frames[::-1] if direction else frames
-            _encode(root / list(num_clips)[part] / name / file, ordered)
+            path = root / list(num_clips)[part] / name / file
+            write_video(path, ordered, 24, x264_options=_X264_OPTIONS)
 
     jobs = [
         (part, pair, clip)
@@ -210,15 +213,3 @@ def _render_clip(
     times = np.linspace(0, 1, num_frames)
     states = np.clip((times - begin) / (end - begin), 0, 1)
     return [scene.draw(time, state) for time, state in zip(times, states, strict=True)]
-
-
-def _encode(path: Path, frames: Sequence[np.ndarray]) -> None:
-    height, width = frames[0].shape[:2]
-    # Key frames alone: predicted frames differ from their reversal, which would give it away.
-    options = {"qp": "30", "g": "1", "threads": "1"}
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=24, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())

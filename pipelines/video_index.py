@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipelines.annotations import VideoRecord
 from pipelines.decoding import BrokenVideoError, VideoInfo, check_video
+from pipelines.records import VideoRecord
 
 _CACHE_VERSION = 1
 _SAVE_INTERVAL_SECONDS = 10.0
@@ -87,6 +87,18 @@ def index_videos(
         if pending:
             _save_cache(cache_path, cache)
     return {path: results[path] for path in paths}
+
+
+def clip_frames(
+    records: Sequence[VideoRecord], index: Mapping[str, VideoInfo | BrokenVideo]
+) -> list[int]:
+    """Counts the frames of clips of unbroken videos."""
+    infos = [(record, index[record.path]) for record in records]
+    return [
+        len(info.segment(record.start_seconds, record.end_seconds))
+        for record, info in infos
+        if isinstance(info, VideoInfo)
+    ]
 
 
 def drop_broken(

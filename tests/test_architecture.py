@@ -45,8 +45,9 @@ ALLOWED = {
 }
 # The only places that import a library.
 ONLY_IN = {
-    "av": ("pipelines.decoding", "pipelines.synthetic"),
+    "av": ("pipelines.decoding", "pipelines.encoding", "pipelines.streaming"),
     "keras_tuner": ("tuning",),
+    "tensorflow_io": ("tfvlad.compat",),
 }
 FORBIDDEN = ("keras.src", "tensorflow.python")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -81,3 +83,26 @@ def reseed(model: keras.Model, seed: int) -> None:
         random = getattr(getattr(layer, "_random_generator", None), "_generator", None)
         if random is not None:
             random.reset_from_seed((seed + 7919 * number) % 2**31)
+
+
+def hdf5_rows(path: str, name: str, shape: tuple[int, int], dtype: str) -> tf.data.Dataset:
+    """The rows of an HDF5 file's dataset `name`, one by one.
+
+    tensorflow-io's binary loads on the addons stack only, and its reader refuses float16; h5py
+    reads the same values in all other cases.
+    """
+    spec = tf.TensorSpec(shape[1:], dtype)
+    if not KERAS_3 and dtype == "float32" and importlib.util.find_spec("tensorflow_io"):
+        import tensorflow_io as tfio
+
+        rows = tfio.IODataset.from_hdf5(path, f"/{name}", spec=spec)
+        rows = rows.map(lambda row: tf.ensure_shape(row, spec.shape))
+    else:
+
+        def slices() -> Iterator[np.ndarray]:
+            with h5py.File(path, "r") as file:
+                yield from (file[name][i : i + 1024] for i in range(0, shape[0], 1024))
+
+        block = tf.TensorSpec((None, *shape[1:]), dtype)
+        rows = tf.data.Dataset.from_generator(slices, output_signature=block).unbatch()
+    return rows.apply(tf.data.experimental.assert_cardinality(shape[0]))

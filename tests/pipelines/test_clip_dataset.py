@@ -153,6 +153,22 @@ def test_segments_of_a_video(annotations, index):
     np.testing.assert_array_equal(next(source.clips()), expected)
 
 
+def test_chunks_of_consecutive_frames(annotations, index):
+    def clip(record, augment=False, variant=0):
+        source = VideoClipSource([record], ("a", "b"), index=index, sampling="chunk", **SETTINGS)
+        return next(source.clips(augment, variant))
+
+    long, short = annotations.records[-1], annotations.records[0]  # 23 and 3 frames
+    crop = augmentation.Crop(14, 4, 32, 32, 60, 40)
+    centre = read_frames(long.path, range(9, 13), crops=[crop], image_size=32)[0]
+    np.testing.assert_array_equal(clip(long), centre)
+    again = read_frames(short.path, [0, 1, 2], crops=[crop], image_size=32)[0]
+    np.testing.assert_array_equal(clip(short), again[[0, 1, 2, 0]])
+    brightness = clip(long, augment=True)[:, -1, -1].mean(-1)  # frame i is 3 i brighter
+    assert np.all(np.abs(np.diff(brightness) - 3) <= 1.5)
+    assert any(np.any(clip(long, True, v) != clip(long, True)) for v in range(1, 4))
+
+
 def test_multi_label(annotations, index):
     path = annotations.records[0].path
     records = [VideoRecord(path, (0, 2)), VideoRecord(path, ())]
@@ -197,7 +213,10 @@ def test_fingerprints_depend_on_pixels_only(annotations, index):
     ("changes", "error"),
     [
         ({"num_frames": 0}, "`num_frames` must be a positive integer. Received: num_frames=0"),
-        ({"sampling": "dense"}, "`sampling` must be one of uniform, segments. Received: 'dense'"),
+        (
+            {"sampling": "dense"},
+            "`sampling` must be one of uniform, segments, chunk. Received: 'dense'",
+        ),
         ({"test_crops": 3}, "`test_crops` must be 1, 5 or 10. Received: test_crops=3"),
         ({"color_jitter": 2.0}, "`color_jitter` must lie between 0 and 1"),
     ],

@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.clip_sampling import dense_windows, segment_indices, uniform_indices
+from pipelines.clip_sampling import (
+    chunk_indices,
+    dense_windows,
+    nearest_windows,
+    num_windows,
+    segment_indices,
+    uniform_indices,
+)
 
 counts = st.integers(1, 400)
 
@@ -71,11 +78,58 @@ def test_dense_windows_cover_the_end(num_frames, window_size, stride):
         assert set(padded.ravel().tolist()) == set(range(num_frames))
 
 
+@given(counts, st.integers(1, 300), st.integers(0, 9))
+def test_chunk_indices_are_consecutive(num_frames, chunk_frames, seed):
+    centre = chunk_indices(num_frames, chunk_frames)
+    drawn = chunk_indices(num_frames, chunk_frames, np.random.default_rng(seed))
+    for indices in (centre, drawn):
+        assert indices.shape == (chunk_frames,)
+        assert ((indices >= 0) & (indices < num_frames)).all()
+        assert set(np.diff(indices).tolist()) <= {1, 1 - num_frames}
+    if num_frames >= chunk_frames:
+        assert 0 <= (num_frames - 1 - centre[-1]) - centre[0] <= 1
+        assert (np.diff(drawn) == 1).all()
+    else:
+        assert centre[0] == drawn[0] == 0
+        np.testing.assert_array_equal(drawn, np.arange(chunk_frames) % num_frames)
+
+
+def test_chunk_indices_reach_every_start():
+    rng = np.random.default_rng(0)
+    assert {int(chunk_indices(9, 6, rng)[0]) for _ in range(100)} == {0, 1, 2, 3}
+
+
+@given(counts, st.integers(1, 40), st.integers(1, 40))
+def test_num_windows_counts_the_windows(num_frames, window_size, stride):
+    windows = dense_windows(num_frames, window_size, stride, "repeat_last")
+    assert num_windows(num_frames, window_size, stride) == len(windows)
+
+
+@given(st.integers(0, 500), st.integers(1, 60), st.integers(1, 30), st.integers(1, 30))
+def test_nearest_windows_are_nearest(frame, num_windows, stride, window_size):
+    found = nearest_windows(np.array([frame]), num_windows, stride, window_size)[0]
+    distances = [abs(r * stride + window_size // 2 - frame) for r in range(num_windows)]
+    assert found == int(np.argmin(distances))  # the earlier of two
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "stride", "window_size"), [(12, 16, 16), (12, 16, 1), (24, 8, 1), (192, 1, 1)]
+)
+def test_steps_of_a_chunk_get_their_own_windows(num_steps, stride, window_size):
+    steps = uniform_indices(192, num_steps)
+    rows = nearest_windows(steps, num_steps, stride, window_size)
+    np.testing.assert_array_equal(rows, np.arange(num_steps))
+
+
 @pytest.mark.parametrize("value", [0, -1, 2.5, True])
 def test_counts_are_checked(value):
     with pytest.raises(ValueError, match=f"`num_samples` must be a positive integer. .*={value}"):
         uniform_indices(5, value)
     with pytest.raises(ValueError, match=f"`num_frames` must be a positive integer. .*={value}"):
         segment_indices(value, 5, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=f"`chunk_frames` must be a positive .*={value}"):
+        chunk_indices(5, value)
+    with pytest.raises(ValueError, match=f"`stride` must be a positive integer. .*={value}"):
+        nearest_windows(np.arange(3), 5, value)
     with pytest.raises(ValueError, match="`end_policy` must be one of drop, shift, repeat_last"):
         dense_windows(5, 2, end_policy="wrap")

@@ -93,10 +93,10 @@ class TestVideos:
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
     def test_interrupted_run_leaves_nothing(self, tmp_path, monkeypatch):
-        def fail(*_):
+        def fail(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("pipelines.synthetic._encode", fail)
+        monkeypatch.setattr("pipelines.synthetic.write_video", fail)
         with pytest.raises(KeyboardInterrupt):
             make_synthetic_videos(tmp_path / "videos", num_classes=2, **SMALL)
         assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,10 @@
 import runpy
 
+import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfvlad import compat
 
@@ -69,3 +71,33 @@ def test_other_backend_of_keras(monkeypatch):
     message = r"tfvlad needs the TensorFlow backend of Keras\. Received: KERAS_BACKEND=jax\."
     with pytest.raises(ImportError, match=message):
         runpy.run_path(compat.__file__)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_hdf5_rows_equal_the_file(tmp_path, dtype):
+    rows = np.random.default_rng(0).normal(size=(1030, 3)).astype(dtype)
+    path = str(tmp_path / "rows.h5")
+    with h5py.File(path, "w") as file:
+        file["some"] = rows
+    dataset = compat.hdf5_rows(path, "some", rows.shape, dtype)
+    assert dataset.element_spec == tf.TensorSpec([3], dtype)
+    assert dataset.cardinality() == 1030
+    np.testing.assert_array_equal(np.stack(list(dataset.as_numpy_iterator())), rows)
+
+
+@pytest.mark.addons
+def test_hdf5_rows_come_through_tensorflow_io(tmp_path, monkeypatch):
+    import tensorflow_io
+
+    opened = []
+    from_hdf5 = tensorflow_io.IODataset.from_hdf5
+    monkeypatch.setattr(
+        tensorflow_io.IODataset,
+        "from_hdf5",
+        lambda path, *rest, **options: opened.append(path) or from_hdf5(path, *rest, **options),
+    )
+    for dtype in ("float16", "float32"):
+        with h5py.File(tmp_path / f"{dtype}.h5", "w") as file:
+            file["rows"] = np.ones((2, 3), dtype)
+        compat.hdf5_rows(str(tmp_path / f"{dtype}.h5"), "rows", (2, 3), dtype)
+    assert opened == [str(tmp_path / "float32.h5")]

@@ -1,0 +1,227 @@
+"""Extracted features of videos on disk: a folder for a feature set, a file for a video.
+
+A feature set's folder holds `features.json` and, in the tree of the videos, `<video>.h5` or
+`<video>.tfrecord`. Row r of a file describes the frames from `r * frame_step` on, `window_frames`
+of them, the last window filled up with the last frame.
+
+HDF5 files hold the datasets `features` (rows, D), `seconds` (rows,), the start of each row, and,
+where extracted, `flipped` (rows, D), of the mirrored frames; the attributes are `num_frames` and
+`frames_per_second`. TFRecord files hold the same as one SequenceExample, see `feature_records`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from pipelines.feature_set import (
+    DTYPES,
+    FILE_SUFFIXES,
+    FeatureFileInfo,
+    FeatureSet,
+    no_flipped_features,
+)
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = [
+    "FeatureFileInfo",
+    "FeatureSet",
+    "feature_dataset",
+    "read_features",
+    "read_info",
+    "write_features",
+]
+
+
+def write_features(
+    path: str,
+    features: np.ndarray,
+    seconds: np.ndarray,
+    *,
+    num_frames: int,
+    frames_per_second: float,
+    flipped: np.ndarray | None = None,
+) -> None:
+    """Writes the features of one video, aside first: a reader never sees half a file.
+
+    Args:
+        path: Ends with ".h5" or ".tfrecord"; missing folders are made.
+        features: float32 or float16 `(rows, D)`; TFRecord takes float32 only.
+        seconds: Start of each row, `(rows,)`.
+        num_frames: Frames of the video.
+        frames_per_second: Mean frame rate of the video.
+        flipped: Features of the mirrored frames, like `features`.
+
+    Raises:
+        ValueError: If the shapes, the type or the suffix are others.
+    """
+    if features.ndim != 2 or seconds.shape != features.shape[:1] or not features.size:
+        raise ValueError(
+            "`features` must have the shape (rows, D) and `seconds` (rows,). "
+            f"Received: {features.shape} and {seconds.shape}."
+        )
+    if flipped is not None and (flipped.shape, flipped.dtype) != (features.shape, features.dtype):
+        raise ValueError(
+            f"`flipped` must be {features.dtype} {features.shape} like `features`. "
+            f"Received: {flipped.dtype} {flipped.shape}."
+        )
+    file_format = _format_of(path)
+    if features.dtype.name not in (DTYPES if file_format == "hdf5" else DTYPES[:1]):
+        raise ValueError(
+            f"`features` must be {' or '.join(DTYPES)}, in a TFRecord {DTYPES[0]}. "
+            f"Received: {features.dtype.name} for {path}."
+        )
+    info = FeatureFileInfo(
+        features.shape[1],
+        features.dtype.name,
+        flipped is not None,
+        int(num_frames),
+        float(frames_per_second),
+        np.asarray(seconds, np.float64),
+    )
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        if file_format == "hdf5":
+            _write_hdf5(temporary, info, features, flipped)
+        else:
+            from pipelines import feature_records
+
+            feature_records.write(temporary, path, info, features, flipped)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def read_info(path: str) -> FeatureFileInfo:
+    """Reads what a file says besides its features.
+
+    Raises:
+        ValueError: If the file is missing, broken or no feature file.
+    """
+    if _format_of(path) == "tfrecord":
+        from pipelines import feature_records
+
+        return feature_records.read_info(path)
+    with _open_hdf5(path) as file:
+        features = file["features"]
+        return FeatureFileInfo(
+            features.shape[1],
+            features.dtype.name,
+            "flipped" in file,
+            int(file.attrs["num_frames"]),
+            float(file.attrs["frames_per_second"]),
+            file["seconds"][:],
+        )
+
+
+def read_features(
+    path: str, rows: Sequence[int] | np.ndarray | None = None, flipped: bool = False
+) -> np.ndarray:
+    """Reads rows of a video's features; from an HDF5 file, no others.
+
+    Args:
+        path: Feature file.
+        rows: Rows in any order, repeats allowed; by default all.
+        flipped: Read the features of the mirrored frames.
+
+    Returns:
+        `(rows, D)` of the file's type.
+
+    Raises:
+        ValueError: If the file is missing, broken or no feature file, has no flipped features, or a
+            row is out of range.
+    """
+    if _format_of(path) == "tfrecord":
+        from pipelines import feature_records
+
+        features = feature_records.read_features(path, flipped)
+        return features if rows is None else features[_checked(rows, len(features), path)]
+    with _open_hdf5(path) as file:
+        if flipped and "flipped" not in file:
+            raise no_flipped_features(path)
+        dataset = file["flipped" if flipped else "features"]
+        if rows is None:
+            return dataset[:]
+        wanted, places = np.unique(_checked(rows, len(dataset), path), return_inverse=True)
+        first, last = wanted[0], wanted[-1]
+        if last - first < 4 * len(wanted):  # one slice is faster than many
+            return dataset[first : last + 1][wanted - first][places]
+        return dataset[wanted][places]
+
+
+def feature_dataset(path: str, name: str = "features") -> tf.data.Dataset:
+    """Returns the rows of a feature file one by one as a `tf.data.Dataset`.
+
+    float32 HDF5 is read by tensorflow-io where it is installed, else by h5py.
+
+    Args:
+        path: Feature file.
+        name: "features" or "flipped".
+
+    Raises:
+        ValueError: If the file cannot be read or has no such features.
+    """
+    import tensorflow as tf
+
+    from tfvlad.compat import hdf5_rows
+
+    if name not in ("features", "flipped"):
+        raise ValueError(f"`name` must be features or flipped. Received: {name!r}.")
+    info = read_info(path)
+    if name == "flipped" and not info.flipped:
+        raise no_flipped_features(path)
+    if _format_of(path) == "tfrecord":
+        rows = read_features(path, flipped=name == "flipped")
+        return tf.data.Dataset.from_tensor_slices(rows)
+    return hdf5_rows(path, name, (info.num_rows, info.num_channels), info.dtype)
+
+
+def _format_of(path: str) -> str:
+    for file_format, suffix in FILE_SUFFIXES.items():
+        if path.endswith(suffix):
+            return file_format
+    raise ValueError(
+        f"A feature file must end with {' or '.join(FILE_SUFFIXES.values())}. Received: {path}."
+    )
+
+
+def _write_hdf5(
+    path: str, info: FeatureFileInfo, features: np.ndarray, flipped: np.ndarray | None
+) -> None:
+    with h5py.File(path, "w") as file:
+        file["features"] = features
+        if flipped is not None:
+            file["flipped"] = flipped
+        file["seconds"] = info.seconds
+        file.attrs["num_frames"] = info.num_frames
+        file.attrs["frames_per_second"] = info.frames_per_second
+
+
+def _open_hdf5(path: str) -> h5py.File:
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as a feature file ({error}).") from None
+    attributes = {"num_frames", "frames_per_second"}
+    is_whole = {"features", "seconds"} <= set(file) and attributes <= set(file.attrs)
+    if not is_whole or np.ndim(file["features"]) != 2 or np.ndim(file["seconds"]) != 1:
+        file.close()
+        raise ValueError(f"{path} is an HDF5 file, but holds no features of a video.")
+    return file
+
+
+def _checked(rows: Sequence[int] | np.ndarray, num_rows: int, path: str) -> np.ndarray:
+    rows = np.asarray(rows, dtype=np.int64)
+    if rows.ndim != 1 or not rows.size or rows.min() < 0 or rows.max() >= num_rows:
+        raise ValueError(
+            f"`rows` must lie between 0 and {num_rows - 1} in {path}. Received: {rows}."
+        )
+    return rows

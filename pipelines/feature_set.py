@@ -1,0 +1,176 @@
+"""What a feature set and each of its files say of themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from pipelines.clip_sampling import num_windows
+
+FILE_SUFFIXES = {"hdf5": ".h5", "tfrecord": ".tfrecord"}
+DTYPES = ("float32", "float16")
+DESCRIPTION_NAME = "features.json"
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """How the features of a folder were made: its `features.json`.
+
+    Args:
+        network: Name of the network.
+        layer: Name of its layer.
+        weights: Where its weights are from; None for random ones.
+        image_size: (height, width) of the network's input, pixels.
+        short_side: Shorter side of the frame that the centre crop was taken from, pixels.
+        window_frames: Frames that a row describes.
+        frame_step: Frames from one row's start to the next.
+        num_channels: Length D of a row.
+        dtype: "float32" or "float16".
+        format: "hdf5" or "tfrecord".
+        flipped: There are features of the mirrored frames too.
+        fingerprint: Hash of the network and its weights.
+
+    Raises:
+        ValueError: If a field is out of range, or TFRecord is to keep float16.
+    """
+
+    network: str
+    layer: str
+    weights: str | None
+    image_size: tuple[int, int]
+    short_side: int
+    window_frames: int
+    frame_step: int
+    num_channels: int
+    dtype: str
+    format: str
+    flipped: bool
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+        for name in ("short_side", "window_frames", "frame_step", "num_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: {name}={getattr(self, name)}."
+                )
+        if self.dtype not in DTYPES:
+            raise ValueError(
+                f"`dtype` must be one of {', '.join(DTYPES)}. Received: {self.dtype!r}."
+            )
+        if self.format not in FILE_SUFFIXES:
+            raise ValueError(
+                f"`file_format` must be one of {', '.join(FILE_SUFFIXES)}. "
+                f"Received: {self.format!r}."
+            )
+        if self.format == "tfrecord" and self.dtype == "float16":
+            raise ValueError(
+                "TFRecord keeps 32-bit floats. Received: dtype='float16', file_format='tfrecord'. "
+                "Choose float32, or hdf5."
+            )
+
+    @property
+    def file_suffix(self) -> str:
+        """What is appended to a video's path."""
+        return FILE_SUFFIXES[self.format]
+
+    @classmethod
+    def load(cls, folder: str) -> FeatureSet:
+        """Reads a folder's description.
+
+        Raises:
+            ValueError: If the folder is no feature set.
+        """
+        path = os.path.join(folder, DESCRIPTION_NAME)
+        if not os.path.isfile(path):
+            raise ValueError(f"{folder} is no feature set: {path} does not exist.")
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+            return cls(**{field.name: content[field.name] for field in fields(cls)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} describes no feature set ({error}).") from None
+
+    def save(self, folder: str) -> None:
+        """Writes the folder's description."""
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, DESCRIPTION_NAME)
+        with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file, indent=2)
+            file.write("\n")
+        os.replace(f"{path}.{os.getpid()}", path)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureFileInfo:
+    """What a feature file says besides its features.
+
+    Args:
+        num_channels: Length of a row.
+        dtype: Type of the features.
+        flipped: There are features of the mirrored frames too.
+        num_frames: Frames of the video.
+        frames_per_second: Mean frame rate of the video.
+        seconds: Start of each row from the video's first frame, float64 `(rows,)`.
+    """
+
+    num_channels: int
+    dtype: str
+    flipped: bool
+    num_frames: int
+    frames_per_second: float
+    seconds: np.ndarray
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.seconds)
+
+    def segment(
+        self, start_seconds: float | None, end_seconds: float | None, frame_step: int
+    ) -> range:
+        """Returns the indices of the frames shown from the start up to, exclusively, the end.
+
+        The time of a frame between two rows is interpolated.
+
+        Raises:
+            ValueError: If no frame is shown within the segment.
+        """
+        num_after_last = self.num_frames - (self.num_rows - 1) * frame_step
+        end = self.seconds[-1] + num_after_last / self.frames_per_second
+        times = np.append(self.seconds, end)
+        frames = np.append(np.arange(self.num_rows) * frame_step, self.num_frames)
+        # A bound on a frame's own time counts that frame, in spite of rounding.
+        bounds = [start_seconds or 0.0, end if end_seconds is None else end_seconds]
+        first, last = np.ceil(np.interp(bounds, times, frames) - 1e-4).astype(int).tolist()
+        if first >= last:
+            raise ValueError(
+                f"No frame lies in the segment from {start_seconds} to {end_seconds} s; the video "
+                f"lasts {end:.2f} s."
+            )
+        return range(first, last)
+
+    def check(self, path: str, feature_set: FeatureSet) -> None:
+        """Checks that a file belongs to a feature set and is whole.
+
+        Raises:
+            ValueError: If it does not or is not.
+        """
+        found = {name: getattr(self, name) for name in ("num_channels", "dtype", "flipped")}
+        found["rows"] = self.num_rows
+        expected = {name: getattr(feature_set, name) for name in found if name != "rows"}
+        step, window = feature_set.frame_step, feature_set.window_frames
+        expected["rows"] = num_windows(self.num_frames, window, step)
+        for name, value in expected.items():
+            if found[name] != value:
+                raise ValueError(
+                    f"{path} does not fit its feature set: expected {name} {value}. "
+                    f"Received: {found[name]}. Delete it and extract it again."
+                )
+
+
+def no_flipped_features(path: str) -> ValueError:
+    """Makes the error for a file or a folder without features of the mirrored frames."""
+    return ValueError(f"{path} has no features of mirrored frames. Extract them with flipped=True.")

@@ -1,0 +1,106 @@
+"""What readers of lists share: files that a list names, its lines, groups and empty classes."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+
+from pipelines.records import VideoRecord, file_identity
+
+VIDEO_SUFFIXES = frozenset(
+    [".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"]
+)
+
+# <source video>_<class>_<visible body>_<camera motion>_np<people>_<view>_<quality>_<number>
+_HMDB51_ATTRIBUTES = r"_[a-z]_[a-z]{2}_np\d+_[a-z]{2}_[a-z]{3}_\d+"
+_UCF101_NAME = re.compile(r"v_(?P<group>.+_g\d+)_c\d+")
+
+
+class Listing:
+    """The files a list names: joins them with their root and finds missing and repeated ones.
+
+    Args:
+        root: Folder that the names are relative to.
+        file_suffix: Appended to every name, such as ".h5" for the features of the listed videos.
+    """
+
+    def __init__(self, root: str, file_suffix: str = ""):
+        self.root = root
+        self.file_suffix = file_suffix
+        self.first: dict[tuple, str] = {}
+        self.missing: list[str] = []
+
+    def add(self, name: str, where: str, segment: tuple = (None, None)) -> str:
+        path = os.path.join(self.root, name + self.file_suffix)
+        key = (file_identity(path), *segment)
+        if key in self.first:
+            raise ValueError(f"{where}: {name} is listed twice, first in {self.first[key]}.")
+        self.first[key] = where
+        if not os.path.isfile(path):
+            self.missing.append(f"{name} ({where})")
+        return path
+
+    def check(self) -> None:
+        if self.missing:
+            raise ValueError(
+                f"{len(self.missing)} of {len(self.first)} listed videos are missing below "
+                f"{self.root or '.'}, first: {self.missing[0]}."
+            )
+
+
+def videos_below(folder: str, file_suffix: str = "") -> list[str]:
+    """Lists the video files in a folder and those below it, or `<video><file_suffix>`, sorted."""
+    paths = (os.path.join(base, name) for base, _, names in os.walk(folder) for name in names)
+    return sorted(
+        path
+        for path in paths
+        if path.endswith(file_suffix)
+        and os.path.splitext(path.removesuffix(file_suffix))[1].lower() in VIDEO_SUFFIXES
+        and not os.path.basename(path).startswith(".")
+    )
+
+
+def video_stem(path: str) -> str:
+    """Returns a video's name without folder and suffix, also of a file `<video>.h5` beside it."""
+    stem, _ = os.path.splitext(os.path.basename(path))
+    shorter, suffix = os.path.splitext(stem)
+    return shorter if suffix.lower() in VIDEO_SUFFIXES else stem
+
+
+def list_lines(path: str) -> Iterator[tuple[str, str]]:
+    """Yields where each line that is not empty stands, and the line."""
+    if not os.path.isfile(path):
+        raise ValueError(f"The list does not exist: {path}.")
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield f"{path}, line {number}", line.strip()
+
+
+def source_group(path: str, class_name: str | None = None) -> str | None:
+    """Names the source video of a clip, from HMDB51's (JHMDB's) and UCF101's file names.
+
+    HMDB51's clips of one film share its name over all classes; UCF101 numbers its 25 source groups
+    in each class. None for any other name. The features of a clip, `<video>.h5`, are of its group.
+    """
+    name = video_stem(path)
+    if match := _UCF101_NAME.fullmatch(name):
+        return match["group"]
+    if class_name and (
+        match := re.fullmatch(f"(.+)_{re.escape(class_name)}{_HMDB51_ATTRIBUTES}", name)
+    ):
+        return match[1]
+    return None
+
+
+def warn_of_empty_classes(
+    records: Iterable[VideoRecord], class_names: Sequence[str], source: str
+) -> None:
+    used = {label for record in records for label in record.labels}
+    empty = [name for i, name in enumerate(class_names) if i not in used]
+    if empty:
+        warnings.warn(
+            f"{len(empty)} classes have no videos in {source}: {', '.join(empty)}.", stacklevel=3
+        )

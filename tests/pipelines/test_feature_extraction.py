@@ -1,0 +1,186 @@
+import os
+import shutil
+import threading
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from pipelines.annotations import read_folder
+from pipelines.clip_sampling import dense_windows
+from pipelines.decoding import check_video
+from pipelines.feature_clips import FeatureClipSource
+from pipelines.feature_extraction import extract_features
+from pipelines.feature_files import FeatureSet, read_features, read_info
+from pipelines.streaming import WindowStream
+from tests.pipelines.video_files import write_video
+
+DESCRIPTION = {"network": "corners", "layer": "mean", "weights": None, "fingerprint": "abc"}
+SETTINGS = {
+    "description": DESCRIPTION,
+    "frame_step": 4,
+    "image_size": 16,
+    "short_side": 24,
+    "batch_windows": 3,
+    "progress": False,
+}
+
+
+def corners(windows):
+    """Features: means of the left and of the right half, over the frames of a window."""
+    left, right = np.split(windows.astype(np.float32), 2, axis=-2)
+    return np.stack([half.reshape(len(half), -1).mean(-1) for half in (left, right)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for i, name in enumerate(["a/x.mp4", "a/y.mp4", "b/z.mkv"]):
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_video(folder / name, 5 + 9 * i)
+    return str(folder)
+
+
+def extract(root, folder, network=corners, videos=("a/x.mp4", "a/y.mp4", "b/z.mkv"), **changes):
+    paths = [os.path.join(root, video) for video in videos]
+    return extract_features(paths, root, str(folder), network, **{**SETTINGS, **changes})
+
+
+@pytest.mark.parametrize("window_frames", [1, 3])
+@pytest.mark.parametrize(
+    ("file_format", "dtype"), [("hdf5", "float32"), ("hdf5", "float16"), ("tfrecord", "float32")]
+)
+def test_files_hold_the_networks_outputs(root, tmp_path, window_frames, file_format, dtype):
+    options = {"window_frames": window_frames, "file_format": file_format, "dtype": dtype}
+    assert extract(root, tmp_path, flipped=True, **options) == []
+    feature_set = FeatureSet.load(str(tmp_path))
+    assert (feature_set.num_channels, feature_set.image_size) == (2, (16, 16))
+    video = os.path.join(root, "b/z.mkv")
+    path = str(tmp_path / "b" / "z.mkv") + feature_set.file_suffix
+    info, video_info = read_info(path), check_video(video)
+    info.check(path, feature_set)
+    assert info.num_frames == video_info.num_frames == 23
+    assert info.frames_per_second == pytest.approx(video_info.frames_per_second)
+    starts = dense_windows(23, window_frames, 4, "repeat_last")[:, 0]
+    np.testing.assert_allclose(info.seconds, video_info.frame_seconds()[starts], atol=1e-6)
+    stream = WindowStream(
+        video, frame_step=4, window_frames=window_frames, image_size=16, short_side=24
+    )
+    windows = np.concatenate([batch.windows for batch in stream])
+    np.testing.assert_array_equal(read_features(path), corners(windows).astype(dtype))
+    mirrored = corners(windows[..., ::-1, :]).astype(dtype)
+    np.testing.assert_array_equal(read_features(path, flipped=True), mirrored)
+
+
+def test_extracted_features_are_a_source_of_clips(root, tmp_path):
+    extract(root, tmp_path)
+    annotations = read_folder(str(tmp_path), file_suffix=".h5")
+    source = FeatureClipSource(
+        annotations.records, annotations.class_names, [str(tmp_path)], chunk_frames=None
+    )
+    inputs, labels = next(source.dataset().as_numpy_iterator())
+    assert inputs.shape == (3, 12, 2)
+    assert labels.tolist() == [0, 0, 1]
+
+
+def test_the_network_gets_batches_of_its_shape(root, tmp_path):
+    shapes = []
+
+    def network(windows):
+        shapes.append(windows.shape)
+        return corners(windows)
+
+    extract(root, tmp_path / "1", network, image_size=(12, 16))
+    assert {shape[1:] for shape in shapes} == {(12, 16, 3)}
+    assert max(shape[0] for shape in shapes) == 3
+    shapes.clear()
+    extract(root, tmp_path / "2", network, window_frames=5)
+    assert {shape[1:] for shape in shapes} == {(5, 16, 16, 3)}
+
+
+def test_an_interrupted_extraction_goes_on(root, tmp_path):
+    calls = []
+
+    def failing(windows):
+        calls.append(len(windows))
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return corners(windows)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(root, tmp_path, failing)
+    finished = list(tmp_path.rglob("*.h5"))
+    assert 0 < len(finished) < 3
+    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+    stamps = {path: path.stat().st_mtime_ns for path in finished}
+    calls.clear()
+    extract(root, tmp_path, lambda windows: calls.append(len(windows)) or corners(windows))
+    assert len(list(tmp_path.rglob("*.h5"))) == 3
+    assert {path: path.stat().st_mtime_ns for path in finished} == stamps
+    calls.clear()
+    extract(root, tmp_path, lambda windows: calls.append(len(windows)) or corners(windows))
+    assert calls == [1]  # only the look at the output's shape
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"frame_step": 5}, "frame_step is 4 there. Received: frame_step=5. Choose another folder"),
+        ({"flipped": True}, "holds features of other settings: flipped is False there"),
+        ({"description": {**DESCRIPTION, "fingerprint": "x"}}, "fingerprint is abc there"),
+    ],
+)
+def test_other_settings_are_refused(root, tmp_path, changes, error):
+    extract(root, tmp_path, videos=["a/x.mp4"])
+    with pytest.raises(ValueError, match=error):
+        extract(root, tmp_path, **changes)
+
+
+@pytest.mark.filterwarnings("error")
+def test_broken_videos_are_left_out_with_a_count(root, tmp_path):
+    shutil.copytree(root, tmp_path / "videos")
+    (tmp_path / "videos" / "a" / "broken.mp4").touch()
+    names = ["a/broken.mp4", "a/x.mp4"]
+    with pytest.warns(
+        UserWarning, match=r"1 of 2 videos are broken .*:\n  .*broken.mp4: .*Invalid"
+    ):
+        (broken,) = extract(tmp_path / "videos", tmp_path / "out", videos=names)
+    assert broken.path == str(tmp_path / "videos" / "a" / "broken.mp4")
+    assert [path.name for path in (tmp_path / "out" / "a").iterdir()] == ["x.mp4.h5"]
+
+
+def test_a_full_disk_is_told_before_the_work(root, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(80))
+    # Rows: 2, 4 and 6, of 2 channels in 4 bytes each.
+    with pytest.raises(
+        OSError, match=r"need about 0.0 GiB and .* has 0.0 GiB free. Choose another"
+    ):
+        extract(root, tmp_path)
+    assert not list(tmp_path.rglob("*.h5"))
+    extract(root, tmp_path / "half", dtype="float16")
+
+
+def test_arguments_are_checked(root, tmp_path):
+    with pytest.raises(ValueError, match=r"`network` must return \(1, D\) .* Received: \(1, 16, 1"):
+        extract(root, tmp_path, lambda windows: windows)
+    with pytest.raises(
+        ValueError, match=r"must name network, layer, weights and .*Received: layer"
+    ):
+        extract(root, tmp_path, description={"layer": "x"})
+    with pytest.raises(ValueError, match=r"does not agree .* num_channels is 2. Received: .*=3"):
+        extract(root, tmp_path, description={**DESCRIPTION, "num_channels": 3})
+    with pytest.raises(ValueError, match=r"Every video must lie below .*/a. Received: .*z.mkv"):
+        extract(os.path.join(root, "a"), tmp_path, videos=["../b/z.mkv"])
+    with pytest.raises(ValueError, match=r"`videos` must be different files. Received: .* twice"):
+        extract(root, tmp_path, videos=["a/x.mp4", "a/x.mp4"])
+    with pytest.raises(ValueError, match=r"`dtype` must be one of float32, float16"):
+        extract(root, tmp_path, dtype="int8")
+    with pytest.raises(ValueError, match=r"`batch_windows` must be a positive integer"):
+        extract(root, tmp_path, batch_windows=0)
+    extract(root, tmp_path, description={**DESCRIPTION, "num_channels": 2, "image_size": [16, 16]})
+
+
+def test_progress_is_shown(root, tmp_path, capsys):
+    extract(root, tmp_path, progress=True)
+    assert "3/3" in capsys.readouterr().err
