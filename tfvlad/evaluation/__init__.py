@@ -1,9 +1,17 @@
 """Measures of a classifier's scores, and the report that is written from them."""
 
 from tfvlad.evaluation.bootstrap import Estimate, bootstrap_mean, paired_difference
+from tfvlad.evaluation.highlights import (
+    AttentionShare,
+    FrameScores,
+    Highlight,
+    attention_share,
+    highlight_intervals,
+)
 from tfvlad.evaluation.metrics import (
     average_crops,
     average_precision_per_class,
+    average_probabilities,
     class_probabilities,
     confusion_matrix,
     mean_average_precision,
@@ -21,14 +29,20 @@ from tfvlad.evaluation.report import (
 )
 
 __all__ = [
+    "AttentionShare",
     "Estimate",
     "EvaluationReport",
+    "FrameScores",
+    "Highlight",
+    "attention_share",
     "average_crops",
     "average_precision_per_class",
+    "average_probabilities",
     "bootstrap_mean",
     "class_probabilities",
     "confusion_matrix",
     "evaluate_scores",
+    "highlight_intervals",
     "mean_average_precision",
     "mean_class_accuracy",
     "metrics_table",

@@ -46,16 +46,17 @@ def evaluate_scores(
     """Computes the measures that fit the truth: accuracies, or average precisions if multi-hot.
 
     Args:
-        logits: `(num_clips, num_classes)`, or `(num_clips, num_crops, num_classes)` whose crops are
-            averaged first.
+        logits: Logits or log-probabilities, `(num_clips, num_classes)`, or `(num_clips, num_crops,
+            num_classes)` whose crops are averaged first.
         labels: Class indices `(num_clips,)`, or multi-hot truth `(num_clips, num_classes)`.
         class_names: One name a class.
         seed: Seed of the bootstrap.
 
     Returns:
         The report. Its metrics are `num_clips`, and for single-label truth `top1`, `top5` (where
-        there are more than 5 classes) and `mean_class_accuracy`, with `top1_interval` and
-        `mean_class_accuracy_interval`; for multi-label truth `mAP` and `wAP`.
+        there are more than 5 classes), `mean_class_accuracy` and `mAP` (of the class
+        probabilities), with `top1_interval` and `mean_class_accuracy_interval`; for multi-label
+        truth `mAP` and `wAP`.
 
     Raises:
         ValueError: If shapes, labels and names do not fit together.
@@ -89,6 +90,10 @@ def evaluate_scores(
     }
     if scores.shape[1] > 5:
         metrics["top5"] = measures.top_k_accuracy(scores, labels, k=5)
+    # Logits of two clips are not comparable, their probabilities are.
+    metrics["mAP"] = measures.mean_average_precision(
+        measures.class_probabilities(scores), np.eye(scores.shape[1], dtype=int)[labels]
+    )
     confusion = measures.confusion_matrix(scores, labels)
     return EvaluationReport(
         metrics=metrics,

@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, top_k_accuracy_score
 
+from tests.helpers import normal
 from tfvlad.evaluation import (
     average_crops,
     average_precision_per_class,
+    average_probabilities,
     class_probabilities,
     confusion_matrix,
     mean_average_precision,
@@ -177,3 +179,23 @@ class TestProbabilities:
         np.testing.assert_array_equal(average_crops(SCORES), SCORES)
         with pytest.raises(ValueError, match=r"num_crops, num_classes\). Received.*\(3,\)"):
             average_crops(SCORES[0])
+
+
+class TestAverageProbabilities:
+    @pytest.mark.parametrize("multi_label", [False, True])
+    def test_gives_the_mean_probability_back(self, multi_label):
+        models = [normal(4, 3, seed=n) for n in range(3)]
+        scores = average_probabilities(models, multi_label=multi_label)
+        np.testing.assert_allclose(
+            class_probabilities(scores, multi_label=multi_label),
+            np.mean([class_probabilities(m, multi_label=multi_label) for m in models], axis=0),
+        )
+
+    def test_one_model_keeps_its_ranking(self):
+        scores = normal(5, 4)
+        averaged = average_probabilities([scores])
+        np.testing.assert_array_equal(np.argsort(averaged, axis=1), np.argsort(scores, axis=1))
+
+    def test_different_shapes_raise(self):
+        with pytest.raises(ValueError, match=r"have one shape.*\[\(2, 3\), \(2, 4\)\]"):
+            average_probabilities([normal(2, 3), normal(2, 4)])

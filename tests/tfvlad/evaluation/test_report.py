@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tfvlad.evaluation import (
     bootstrap_mean,
+    class_probabilities,
     evaluate_scores,
     mean_average_precision,
     metrics_table,
@@ -38,6 +39,7 @@ def test_single_label_metrics():
         "top1_interval": [top1.low, top1.high],
         "mean_class_accuracy": pytest.approx(5 / 6),
         "mean_class_accuracy_interval": [mean_class.low, mean_class.high],
+        "mAP": mean_average_precision(class_probabilities(LOGITS), np.eye(3, dtype=int)[LABELS]),
     }
     np.testing.assert_array_equal(report.confusion, [[1, 0, 0], [1, 1, 0], [0, 0, 1]])
     np.testing.assert_array_equal(report.per_class, [1, 0.5, 1])
