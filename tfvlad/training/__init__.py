@@ -1,21 +1,33 @@
 """Training: k-means centres, stages, cached features, resumable runs."""
 
-from tfvlad.training.clip_source import ClipSource
+from tfvlad.training.clip_source import ClipSource, FeatureSource
 from tfvlad.training.clusters import initialize_clusters
 from tfvlad.training.feature_cache import CachedClips, FeatureCache
+from tfvlad.training.feature_fitting import fit_on_features, predict_on_features
 from tfvlad.training.fitting import fit_in_stages
 from tfvlad.training.networks import predict_logits, split_networks
-from tfvlad.training.stages import Stage, action_vlad_stages, ta_vlad_stages
+from tfvlad.training.stages import (
+    Stage,
+    action_vlad_stages,
+    attention_lstm_stage,
+    hollywood2_stage,
+    ta_vlad_stages,
+)
 
 __all__ = [
     "CachedClips",
     "ClipSource",
     "FeatureCache",
+    "FeatureSource",
     "Stage",
     "action_vlad_stages",
+    "attention_lstm_stage",
     "fit_in_stages",
+    "fit_on_features",
+    "hollywood2_stage",
     "initialize_clusters",
     "predict_logits",
+    "predict_on_features",
     "split_networks",
     "ta_vlad_stages",
 ]

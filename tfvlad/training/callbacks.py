@@ -30,10 +30,14 @@ class EpochSettings(keras.callbacks.Callback):
 
 
 class SaveState(keras.callbacks.Callback):
-    """Writes the state after every epoch; the datasets read the epoch's number from it."""
+    """Writes the state after every epoch, and ends the stage when its patience is over.
 
-    def __init__(self, state: TrainingState, folder: Path):
+    The datasets read the epoch's number from the state.
+    """
+
+    def __init__(self, stage: Stage, state: TrainingState, folder: Path):
         super().__init__()
+        self.stage = stage
         self.state = state
         self.folder = folder
 
@@ -49,7 +53,8 @@ class SaveState(keras.callbacks.Callback):
                 f"{epoch + 1} of stage {state.stage + 1}. "
                 "Lower the learning rate, or clip the gradients with `clip_norm`."
             )
-        score = (logs.get("val_top1", logs.get("val_auc", 0.0)), -logs["val_loss"])
+        measure = logs.get("val_top1", logs.get("val_auc", 0.0))
+        score = (measure if self.stage.best_by == "measure" else 0.0, -logs["val_loss"])
         is_best = score > state.best_score
         if is_best:
             state.best_score, state.best_epoch = score, epoch
@@ -62,6 +67,9 @@ class SaveState(keras.callbacks.Callback):
             "seconds": round(time.monotonic() - self.started, 3),
         }
         state.history.append(row)
+        patience = self.stage.patience
+        if patience is not None and epoch - state.best_epoch >= patience:
+            state.is_finished = self.model.stop_training = True
         state.capture(self.model, is_best=is_best)
         state.save(self.folder / "state.npz")
         with open(self.folder / "history.csv", "w", newline="") as file:

@@ -46,3 +46,34 @@ class ClipSource(Protocol):
         self, batch_size: int, shuffle: bool, augment: bool, epoch: int | Callable[[], int]
     ) -> tf.data.Dataset:
         """Batches of (uint8 clips, labels), reproducible for an epoch's number."""
+
+
+class FeatureSource(Protocol):
+    """Labelled clips of extracted features; `pipelines.FeatureClipSource` is one.
+
+    Attributes:
+        class_names: of the C classes.
+        labels: int32 `(n,)`, or float32 multi-hot `(n, C)` when a clip may have several labels.
+    """
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
+
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        """The number of clips n."""
+
+    def fingerprints(self, augment: bool) -> list[str]:
+        """For each clip, a text that changes whenever its features would."""
+
+    def dataset(
+        self, batch_size: int, shuffle: bool, augment: bool, epoch: int | Callable[[], int]
+    ) -> tf.data.Dataset:
+        """Batches of (features of one or two sets, labels), reproducible for an epoch's number."""
+
+    def test_chunks(self, num_chunks: int, flipped: bool) -> Iterator[tuple[np.ndarray, ...]]:
+        """Chunks of one clip after the other: `(num, N, Dv)`, and `(num, T, Da)` of a second set.
+
+        With `flipped`, as many more of the mirrored frames.
+        """

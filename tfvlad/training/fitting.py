@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfvlad.backbones import Backbone
 from tfvlad.layers import NetVLAD
-from tfvlad.training.callbacks import EpochSettings, ProgressBar, SaveState
 from tfvlad.training.clip_source import ClipSource
 from tfvlad.training.clusters import initialize_clusters
 from tfvlad.training.feature_cache import CachedClips, FeatureCache
 from tfvlad.training.networks import frozen_features, split_networks
+from tfvlad.training.stage_run import compile_network, fit_stage, hash_of, resume, save_stage
 from tfvlad.training.stages import Stage, ta_vlad_stages
 from tfvlad.training.training_state import TrainingState
 
@@ -89,37 +86,34 @@ def fit_in_stages(
         if not len(source):
             raise ValueError(f"`{name}` must hold at least one clip. Received: an empty source.")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     head = [layer.get_config() for layer in model.layers if layer.name != "backbone"]
     settings = {
         "model": model.name,
-        "head": _fingerprint([json.dumps(head, sort_keys=True, default=str)]),
+        "head": hash_of([json.dumps(head, sort_keys=True, default=str)]),
         "backbone": backbone.fingerprint(),
         "stages": [asdict(stage) for stage in stages],
         "batch_size": batch_size,
         "seed": seed,
         "num_cached_crops": num_cached_crops if cache else None,
         "cache_dtype": cache.dtype if cache else None,
-        "training clips": _fingerprint(training.fingerprints(True)),
-        "validation clips": _fingerprint(validation.fingerprints(False)),
-        "labels": _fingerprint([str(s.labels.tolist()) for s in (training, validation)]),
+        "training clips": hash_of(training.fingerprints(True)),
+        "validation clips": hash_of(validation.fingerprints(False)),
+        "labels": hash_of([str(s.labels.tolist()) for s in (training, validation)]),
     }
-    # As they come back from the file: lists for tuples.
-    settings = json.loads(json.dumps(settings))
-    state = _resume(folder / "state.npz", settings)
+    state = resume(folder, settings)
     if state.stage > 0:
         model.load_weights(folder / f"stage{state.stage}.keras")
     for number in range(state.stage, len(stages)):
         stage = stages[number]
         if number > state.stage:
-            state = TrainingState(settings, stage=number, history=state.history)
+            state = TrainingState(state.settings, stage=number, history=state.history)
         if cache is None:
             # Compiled in its place: a stage's file holds no optimizer, with a cache or without.
             network = keras.Model(model.input, model.output, name=model.name)
         else:
             _, network = split_networks(model, backbone, stage.freed_block)
         _set_trainable(model, backbone, stage)
-        _compile(network, stage, training.labels)
+        compile_network(network, stage, training.labels)
         if state.weights:
             state.restore(network)
         if not state.is_finished:
@@ -139,11 +133,9 @@ def fit_in_stages(
                 on_maps = cache is not None and stage.freed_block is None
                 clips = datasets[0] if on_maps else training.dataset(batch_size, True, True, 0)
                 initialize_clusters(model, clips, seed=seed, from_maps=on_maps)
-            _fit(network, datasets, stage, state, folder, seed, callbacks)
+            fit_stage(network, datasets, stage, state, folder, seed, callbacks)
         network.set_weights(state.best_weights)
-        unfinished = folder / "unfinished.keras"
-        model.save(unfinished)
-        unfinished.replace(folder / f"stage{number + 1}.keras")
+        save_stage(model, folder, number + 1)
     return state.history
 
 
@@ -185,29 +177,6 @@ def _datasets(
     )
 
 
-def _fingerprint(clips: list[str]) -> str:
-    return hashlib.sha256(" ".join(clips).encode()).hexdigest()
-
-
-def _resume(path: Path, settings: dict[str, Any]) -> TrainingState:
-    if not path.exists():
-        return TrainingState(settings)
-    state = TrainingState.load(path)
-    changed = []
-    for name, here in settings.items():
-        there = state.settings.get(name)
-        if there != here:
-            is_short = len(repr(there)) + len(repr(here)) < 40
-            changed.append(f"{name}: {there!r} there, {here!r} here" if is_short else name)
-    if changed:
-        raise ValueError(
-            f"'{path.parent}' holds a run with other settings and is left as it is "
-            f"({'; '.join(changed)}). Choose another folder, or start it with the same settings "
-            "and data to go on."
-        )
-    return state
-
-
 def _set_trainable(model: keras.Model, backbone: Backbone, stage: Stage) -> None:
     backbone.set_trainable(stage.freed_block, batch_norm=stage.batch_norm)
     head = [layer for layer in model.layers if layer.name != "backbone"]
@@ -221,54 +190,3 @@ def _set_trainable(model: keras.Model, backbone: Backbone, stage: Stage) -> None
         )
     for layer in head:
         layer.trainable = layer.name in chosen
-
-
-def _compile(network: keras.Model, stage: Stage, labels: np.ndarray) -> None:
-    if labels.ndim == 1:
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        measure = keras.metrics.SparseCategoricalAccuracy(name="top1")
-    else:
-        loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        measure = keras.metrics.AUC(
-            curve="PR", multi_label=True, num_labels=labels.shape[-1], from_logits=True, name="auc"
-        )
-    optimizer = keras.optimizers.Adam(
-        stage.learning_rate,
-        epsilon=stage.epsilon,
-        clipnorm=stage.clip_norm,
-        weight_decay=stage.weight_decay,
-    )
-    # XLA takes longer to compile the freed convolutions on a CPU than a short stage to run.
-    network.compile(optimizer, loss, metrics=[measure], jit_compile=False)
-
-
-def _fit(
-    network: keras.Model,
-    datasets: tuple[tf.data.Dataset, tf.data.Dataset],
-    stage: Stage,
-    state: TrainingState,
-    folder: Path,
-    seed: int,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> None:
-    name = f"stage{state.stage + 1}"
-    progress_bar = ProgressBar(f"Stage {state.stage + 1}", stage.epochs, state.epoch)
-    with progress_bar.bar:
-        network.fit(
-            datasets[0],
-            validation_data=datasets[1],
-            initial_epoch=state.epoch,
-            epochs=stage.epochs,
-            verbose=0,
-            shuffle=False,
-            callbacks=[
-                EpochSettings(stage, seed + 1009 * state.stage),
-                keras.callbacks.TensorBoard(str(folder / "tensorboard" / name), write_graph=False),
-                *callbacks,
-                SaveState(state, folder),
-                progress_bar,
-            ],
-        )
-    # Also where a callback has stopped it early.
-    state.is_finished = True
-    state.save(folder / "state.npz")

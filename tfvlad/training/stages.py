@@ -8,13 +8,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training with Adam.
+    """One stage of training with Adam, or with SGD.
 
     Args:
-        epochs: number of passes over the training clips.
+        epochs: number of passes over the training clips, the most of them with `patience`.
         learning_rate: at the first epoch.
         decay_factor: the learning rate is multiplied by it after every `decay_epochs` epochs.
         decay_epochs: see `decay_factor`.
+        constant_epochs: epochs before the first decay; `decay_epochs` by default.
+        momentum: of SGD; None trains with Adam.
+        patience: end the stage this many epochs after its best one; None ends it after `epochs`.
+        best_by: what makes an epoch the best on the validation clips: its "measure" (top-1, or the
+            area under the precision-recall curve for several labels; the lower loss among equals)
+            or its "loss".
         trainable_layers: names of the layers after the backbone that are trained; None is all.
         freed_block: block of the backbone from which on its convolutions are trained; None freezes
             the backbone.
@@ -28,6 +34,10 @@ class Stage:
     learning_rate: float
     decay_factor: float = 0.5
     decay_epochs: int = 5
+    constant_epochs: int | None = None
+    momentum: float | None = None
+    patience: int | None = None
+    best_by: str = "measure"
     trainable_layers: tuple[str, ...] | None = None
     freed_block: str | None = None
     batch_norm: bool = False
@@ -40,10 +50,22 @@ class Stage:
             value = getattr(self, name)
             if not value > 0:
                 raise ValueError(f"`{name}` must be positive. Received: {name}={value}.")
+        for name in ("constant_epochs", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be positive or None. Received: {name}={value}.")
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={self.momentum}.")
+        if self.best_by not in ("measure", "loss"):
+            raise ValueError(
+                f'`best_by` must be "measure" or "loss". Received: best_by={self.best_by!r}.'
+            )
 
     def learning_rate_at(self, epoch: int) -> float:
         """The learning rate of epoch number `epoch`, counted from 0."""
-        return self.learning_rate * self.decay_factor ** (epoch // self.decay_epochs)
+        constant = self.constant_epochs or self.decay_epochs
+        num_decays = max(0, 1 + (epoch - constant) // self.decay_epochs)
+        return self.learning_rate * self.decay_factor**num_decays
 
 
 def ta_vlad_stages(freed_block: str) -> tuple[Stage, Stage]:
@@ -84,18 +106,76 @@ def action_vlad_stages(freed_block: str, steps_per_epoch: int) -> tuple[Stage, S
         The code released with Girdhar et al., "ActionVLAD". There the weight decay is part of the
         loss, here it is decoupled.
     """
-
-    def epochs(steps: int) -> int:
-        return max(1, round(steps / steps_per_epoch))
-
     shared: dict[str, Any] = {
         "decay_factor": 0.1,
-        "decay_epochs": epochs(5000),
+        "decay_epochs": _epochs(5000, steps_per_epoch),
         "epsilon": 1e-4,
         "clip_norm": 5.0,
         "weight_decay": 4e-5,
     }
     return (
-        Stage(epochs=epochs(10_000), learning_rate=1e-2, trainable_layers=("logits",), **shared),
-        Stage(epochs=epochs(8_000), learning_rate=1e-4, freed_block=freed_block, **shared),
+        Stage(
+            epochs=_epochs(10_000, steps_per_epoch),
+            learning_rate=1e-2,
+            trainable_layers=("logits",),
+            **shared,
+        ),
+        Stage(
+            epochs=_epochs(8_000, steps_per_epoch),
+            learning_rate=1e-4,
+            freed_block=freed_block,
+            **shared,
+        ),
     )
+
+
+def attention_lstm_stage(steps_per_epoch: int) -> Stage:
+    """The attention LSTM's training: SGD with momentum 0.9, lr 0.01 for 2,512 steps, then falling.
+
+    The steps are of 200 videos, early stopping is on the validation loss. After 2,512 steps the
+    learning rate falls every 125 steps by a fixed ratio; the ratio (0.8), the most steps (5,012)
+    and the patience (1,130 steps, 10 epochs of ActivityNet) are not told and ours.
+
+    Args:
+        steps_per_epoch: batches of an epoch, by which the steps are turned into epochs.
+
+    Reference:
+        Torabi and Sigal, "Action Classification and Highlighting in Videos", section 4.1.
+    """
+    return Stage(
+        epochs=_epochs(5_012, steps_per_epoch),
+        learning_rate=1e-2,
+        constant_epochs=_epochs(2_512, steps_per_epoch),
+        decay_epochs=_epochs(125, steps_per_epoch),
+        decay_factor=0.8,
+        momentum=0.9,
+        patience=_epochs(1_130, steps_per_epoch),
+        best_by="loss",
+    )
+
+
+def hollywood2_stage(steps_per_epoch: int) -> Stage:
+    """Fine-tuning of the attention LSTM on Hollywood2, from a model of another data set.
+
+    2,500 steps of 100 clips with SGD: 1,000 at lr 0.001 with momentum 0.6, then falling (by 0.8
+    every 125 steps, which is ours).
+
+    Args:
+        steps_per_epoch: batches of an epoch, by which the steps are turned into epochs.
+
+    Reference:
+        Torabi and Sigal, "Action Classification and Highlighting in Videos", on Hollywood2.
+    """
+    return Stage(
+        epochs=_epochs(2_500, steps_per_epoch),
+        learning_rate=1e-3,
+        constant_epochs=_epochs(1_000, steps_per_epoch),
+        decay_epochs=_epochs(125, steps_per_epoch),
+        decay_factor=0.8,
+        momentum=0.6,
+        best_by="loss",
+    )
+
+
+def _epochs(steps: int, steps_per_epoch: int) -> int:
+    return max(1, round(steps / steps_per_epoch))

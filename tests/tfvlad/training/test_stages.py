@@ -2,7 +2,13 @@ import re
 
 import pytest
 
-from tfvlad.training import Stage, action_vlad_stages, ta_vlad_stages
+from tfvlad.training import (
+    Stage,
+    action_vlad_stages,
+    attention_lstm_stage,
+    hollywood2_stage,
+    ta_vlad_stages,
+)
 
 
 def rates(stage):
@@ -35,6 +41,46 @@ def test_action_vlad_stages():
 
 def test_action_vlad_stages_have_an_epoch_at_least():
     assert [stage.epochs for stage in action_vlad_stages("block5", 100_000)] == [1, 1]
+
+
+def test_attention_lstm_stage():
+    # 22,624 videos in batches of 200: 2,512 steps are 22 epochs, 125 are 1
+    stage = attention_lstm_stage(114)
+    assert (stage.momentum, stage.best_by, stage.patience, stage.epochs) == (0.9, "loss", 10, 44)
+    assert rates(stage)[:25] == pytest.approx([1e-2] * 22 + [8e-3, 6.4e-3, 5.12e-3])
+
+
+def test_hollywood2_stage():
+    stage = hollywood2_stage(10)  # 823 clips in batches of 100 would be 9
+    assert (stage.momentum, stage.best_by, stage.patience, stage.epochs) == (0.6, "loss", None, 250)
+    # 1,000 steps, then falling every 125
+    expected = [1e-3] * 100 + [8e-4] * 12 + [6.4e-4] * 12
+    assert rates(stage)[:124] == pytest.approx(expected)
+
+
+def test_constant_epochs_are_those_before_the_first_decay():
+    stage = Stage(epochs=7, learning_rate=1.0, decay_epochs=2, constant_epochs=3)
+    assert rates(stage) == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patience": 0}, "`patience` must be positive or None. Received: patience=0."),
+        (
+            {"constant_epochs": -1},
+            "`constant_epochs` must be positive or None. Received: constant_epochs=-1.",
+        ),
+        ({"momentum": 1.0}, "`momentum` must be in [0, 1). Received: momentum=1.0."),
+        (
+            {"best_by": "top1"},
+            '`best_by` must be "measure" or "loss". Received: best_by=\'top1\'.',
+        ),
+    ],
+)
+def test_errors_of_options(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Stage(epochs=1, learning_rate=0.1, **options)
 
 
 @pytest.mark.parametrize(

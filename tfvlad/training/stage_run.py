@@ -1,0 +1,132 @@
+"""One stage of training, whatever its data: resumed, compiled, fitted, saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvlad.models import is_multi_label
+from tfvlad.training.callbacks import EpochSettings, ProgressBar, SaveState
+from tfvlad.training.stages import Stage
+from tfvlad.training.training_state import TrainingState
+
+
+def hash_of(texts: list[str]) -> str:
+    """One hash of a list of texts."""
+    return hashlib.sha256(" ".join(texts).encode()).hexdigest()
+
+
+def resume(folder: Path, settings: dict[str, Any]) -> TrainingState:
+    """The state that the folder's run was left in, or a new one.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "state.npz"
+    # As they come back from the file: lists for tuples.
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        return TrainingState(settings)
+    state = TrainingState.load(path)
+    changed = []
+    for name, here in settings.items():
+        there = state.settings.get(name)
+        if there != here:
+            is_short = len(repr(there)) + len(repr(here)) < 40
+            changed.append(f"{name}: {there!r} there, {here!r} here" if is_short else name)
+    if changed:
+        raise ValueError(
+            f"'{folder}' holds a run with other settings and is left as it is "
+            f"({'; '.join(changed)}). Choose another folder, or start it with the same settings "
+            "and data to go on."
+        )
+    return state
+
+
+def check_labels(model: keras.Model, labels: np.ndarray) -> None:
+    """Refuse labels that the model's head cannot learn.
+
+    Raises:
+        ValueError: the labels are multi-hot and the model's head is single-label, or the reverse.
+    """
+    multi_label = is_multi_label(model)
+    if multi_label is None or multi_label == (labels.ndim == 2):
+        return
+    kinds = "one class a clip", "several classes a clip (multi-hot)"
+    raise ValueError(
+        f"'{model.name}' was built for {kinds[multi_label]}, and the labels name "
+        f"{kinds[not multi_label]}. Received: labels of shape {labels.shape}. "
+        f"Build the model with multi_label={not multi_label}."
+    )
+
+
+def compile_network(network: keras.Model, stage: Stage, labels: np.ndarray) -> None:
+    """Compile with the stage's optimizer and the loss and measure that fit the labels.
+
+    Raises:
+        ValueError: the labels are multi-hot and the model's head is single-label, or the reverse.
+    """
+    check_labels(network, labels)
+    if labels.ndim == 1:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        measure = keras.metrics.SparseCategoricalAccuracy(name="top1")
+    else:
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        measure = keras.metrics.AUC(
+            curve="PR", multi_label=True, num_labels=labels.shape[-1], from_logits=True, name="auc"
+        )
+    shared: dict[str, Any] = {"clipnorm": stage.clip_norm, "weight_decay": stage.weight_decay}
+    if stage.momentum is None:
+        optimizer = keras.optimizers.Adam(stage.learning_rate, epsilon=stage.epsilon, **shared)
+    else:
+        optimizer = keras.optimizers.SGD(stage.learning_rate, momentum=stage.momentum, **shared)
+    # XLA takes longer to compile the freed convolutions on a CPU than a short stage to run.
+    network.compile(optimizer, loss, metrics=[measure], jit_compile=False)
+
+
+def fit_stage(
+    network: keras.Model,
+    datasets: tuple[tf.data.Dataset, tf.data.Dataset],
+    stage: Stage,
+    state: TrainingState,
+    folder: Path,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Train from the state on; the state and the folder are written after every epoch."""
+    name = f"stage{state.stage + 1}"
+    progress_bar = ProgressBar(f"Stage {state.stage + 1}", stage.epochs, state.epoch)
+    with progress_bar.bar:
+        network.fit(
+            datasets[0],
+            validation_data=datasets[1],
+            initial_epoch=state.epoch,
+            epochs=stage.epochs,
+            verbose=0,
+            shuffle=False,
+            callbacks=[
+                EpochSettings(stage, seed + 1009 * state.stage),
+                keras.callbacks.TensorBoard(str(folder / "tensorboard" / name), write_graph=False),
+                *callbacks,
+                SaveState(stage, state, folder),
+                progress_bar,
+            ],
+        )
+    # Also where a callback has stopped it early.
+    state.is_finished = True
+    state.save(folder / "state.npz")
+
+
+def save_stage(model: keras.Model, folder: Path, number: int) -> None:
+    """Write `stage<number>.keras` whole or not at all."""
+    unfinished = folder / "unfinished.keras"
+    model.save(unfinished)
+    unfinished.replace(folder / f"stage{number}.keras")
