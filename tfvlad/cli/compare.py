@@ -39,7 +39,7 @@ def compare(first: str, second: str, stage: int | None, as_json: bool) -> None:
     from tfvlad.evaluation import paired_difference, top_k_correct
 
     folders = Path(first), Path(second)
-    shared = sorted(set(_run_names(folders[0])) & set(_run_names(folders[1])))
+    shared = sorted(set(run_names(folders[0])) & set(run_names(folders[1])))
     if not shared:
         raise ValueError(
             f"'{first}' and '{second}' have no finished run of the same split and seed."
@@ -49,7 +49,7 @@ def compare(first: str, second: str, stage: int | None, as_json: bool) -> None:
     splits: list[str] = []
     clips: list[str] = []
     for name in names:
-        pair = [_scores(folder / name, stage) for folder in folders]
+        pair = [load_scores(folder / name, stage) for folder in folders]
         tested = [list(map(str, scores["clips"])) for scores in pair]
         if not all("/" in clip for one in tested for clip in one):
             # Earlier runs hold file names alone.
@@ -86,7 +86,7 @@ def compare(first: str, second: str, stage: int | None, as_json: bool) -> None:
     )
 
 
-def _run_names(folder: Path) -> list[str]:
+def run_names(folder: Path) -> list[str]:
     if (folder / "scores.npz").exists():
         return [""]
     return [path.parent.name for path in folder.glob("split*-seed*/scores.npz")]
@@ -118,7 +118,7 @@ def _num_stages(folder: Path) -> int:
     return len(json.loads(path.read_text())["stages"]) if path.exists() else 1
 
 
-def _scores(folder: Path, stage: int | None) -> dict[str, np.ndarray]:
+def load_scores(folder: Path, stage: int | None = None) -> dict[str, np.ndarray]:
     import numpy as np
 
     last = stage is None or stage == _num_stages(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -14,19 +14,36 @@ from pipelines.annotations import (
     Annotations,
     Split,
     VideoRecord,
+    read_activitynet,
     read_csv,
     read_folder,
     read_hmdb51,
+    read_hollywood2,
     read_ucf101,
     split_validation,
 )
+from pipelines.feature_files import FeatureSet
 
 lists_option = click.option(
     "--lists",
-    type=click.Path(exists=True, file_okay=False),
-    help="Folder of HMDB51's (<class>_test_split<n>.txt) or UCF101's (trainlist0<n>.txt) official "
-    "lists.",
+    type=click.Path(exists=True),
+    help="Official lists: the folder of HMDB51's (<class>_test_split<n>.txt), UCF101's "
+    "(trainlist0<n>.txt) or Hollywood2's (ClipSets), or ActivityNet's JSON file; or a CSV of "
+    "videos below DATA.",
 )
+
+
+def refuse_options(names: Collection[str], why: str) -> None:
+    """Refuse options of the running command that were given and would do nothing.
+
+    Raises:
+        ValueError: one of them was given.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is click.core.ParameterSource.COMMANDLINE:
+            raise ValueError(f"{parameter.opts[0]} has no effect on {why}. Leave it out.")
 
 
 def read_split(data: str, lists: str | None, split: int, test_data: str | None) -> Split:
@@ -34,24 +51,26 @@ def read_split(data: str, lists: str | None, split: int, test_data: str | None) 
 
     A folder with official lists; a CSV or a folder of classes with `test_data`; a folder that has
     `train` and `test`; else a fifth of the videos, whole source videos at a time, is the test list.
+    `lists` may also be a CSV of videos below `data`. Of a feature set, the files are read in the
+    place of the videos.
 
     Raises:
         ValueError: the combination is not possible, a list is empty, or the lists say so.
     """
     if lists is not None and test_data is not None:
         raise ValueError("Give either --lists or --test-data: the lists name the test videos.")
-    if lists is not None:
+    if lists is not None and not _is_csv(lists):
         records = _read_official(data, lists, split)
-    elif test_data is None and all((Path(data) / part).is_dir() for part in ("train", "test")):
-        train = _read(os.path.join(data, "train"))
-        test = _read(os.path.join(data, "test"), train.class_names)
+    elif test_data is None and lists is None and _has_parts(data):
+        train = _read(os.path.join(data, "train"), root=data)
+        test = _read(os.path.join(data, "test"), train.class_names, root=data)
         records = Split(train.records, test.records, train.class_names)
     elif test_data is not None:
         train = _read(data)
         test = _read(test_data, train.class_names)
         records = Split(train.records, test.records, train.class_names)
     else:
-        train = _read(data)
+        train = _read(lists or data, root=data if lists else "")
         try:
             parts = split_validation(train.records, fraction=0.2, seed=0)
         except ValueError as error:
@@ -66,6 +85,23 @@ def read_split(data: str, lists: str | None, split: int, test_data: str | None) 
     return records
 
 
+def set_validation_aside(
+    records: Split, fraction: float, seed: int
+) -> tuple[tuple[VideoRecord, ...], tuple[VideoRecord, ...]]:
+    """Training records without, and then those of, the validation set.
+
+    Raises:
+        ValueError: nothing can be set aside.
+    """
+    try:
+        return split_validation(records.train, fraction, seed)
+    except ValueError as error:
+        raise ValueError(
+            f"No validation set can be taken from the training list: {error} Test videos that are "
+            "named with --test-data leave more of DATA to training."
+        ) from error
+
+
 def read_test_list(
     data: str, lists: str | None, split: int, class_names: Sequence[str]
 ) -> tuple[VideoRecord, ...]:
@@ -76,6 +112,8 @@ def read_test_list(
     """
     if lists is None:
         return _read(data, class_names).records
+    if _is_csv(lists):
+        return _read(lists, class_names, root=data).records
     records = _read_official(data, lists, split)
     if list(records.class_names) != list(class_names):
         raise ValueError(
@@ -140,6 +178,10 @@ def short_clip_name(name: str) -> str:
     return re.sub(r"@[\d.]*-[\d.]*$", "", name).rpartition("/")[2]
 
 
+def _is_csv(path: str) -> bool:
+    return path.lower().endswith(".csv")
+
+
 def _segment(record: VideoRecord) -> str:
     start, end = record.start_seconds, record.end_seconds
     if start is None and end is None:
@@ -147,10 +189,35 @@ def _segment(record: VideoRecord) -> str:
     return f"@{start or 0}-{'' if end is None else end}"
 
 
-def _read(path: str, class_names: Sequence[str] | None = None) -> Annotations:
-    return (read_folder if os.path.isdir(path) else read_csv)(path, class_names=class_names)
+def _has_parts(folder: str) -> bool:
+    return all((Path(folder) / part).is_dir() for part in ("train", "test"))
+
+
+def is_feature_set(path: str) -> bool:
+    """Whether `tfvlad features` has written the folder."""
+    return os.path.isfile(os.path.join(path, "features.json"))
+
+
+def _file_suffix(folder: str) -> str:
+    """What the names of a feature set's files have behind the videos' names."""
+    return FeatureSet.load(folder).file_suffix if is_feature_set(folder) else ""
+
+
+def _read(path: str, class_names: Sequence[str] | None = None, root: str = "") -> Annotations:
+    suffix = _file_suffix(root or path)
+    if os.path.isdir(path):
+        return read_folder(path, class_names, suffix)
+    return read_csv(path, root or None, class_names, suffix)
 
 
 def _read_official(data: str, lists: str, split: int) -> Split:
-    is_ucf101 = (Path(lists) / "classInd.txt").exists()
-    return (read_ucf101 if is_ucf101 else read_hmdb51)(data, lists, split)
+    suffix = _file_suffix(data)
+    if os.path.isfile(lists):
+        return read_activitynet(data, lists, suffix)
+    folder = Path(lists)
+    root = folder.parent if folder.name == "ClipSets" else folder
+    if (root / "ClipSets").is_dir():
+        clips = os.path.join(data, "AVIClips")
+        return read_hollywood2(str(root), clips if os.path.isdir(clips) else data, suffix)
+    is_ucf101 = (folder / "classInd.txt").exists()
+    return (read_ucf101 if is_ucf101 else read_hmdb51)(data, lists, split, suffix)

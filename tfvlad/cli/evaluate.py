@@ -5,10 +5,21 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfvlad.cli.data import clip_names, lists_option, read_lists, read_test_list
+from pipelines.annotations import VideoRecord
+from tfvlad.cli.data import clip_names, lists_option, read_lists, read_test_list, refuse_options
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+    from tfvlad.cli.run_folder import FeatureRunConfig, RunConfig
+
+# The labels, the logits and the clips that were tested, and what else is to be told of the test.
+Tested = tuple["np.ndarray", "np.ndarray", tuple[VideoRecord, ...], dict[str, Any]]
 
 
 @click.command()
@@ -21,6 +32,18 @@ from tfvlad.cli.data import clip_names, lists_option, read_lists, read_test_list
     help="Number of the official split of --lists; the run's by default.",
 )
 @click.option("--test-crops", default="1", show_default=True, type=click.Choice(["1", "5", "10"]))
+@click.option(
+    "--attended",
+    type=click.Path(exists=True, file_okay=False),
+    help="Features that the attention LSTM attends to, where DATA is the folder of its input.",
+)
+@click.option(
+    "--test-chunks",
+    default=40,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Random chunks of a clip's features, and as many mirrored ones.",
+)
 @click.option("--output", type=click.Path(file_okay=False), help="RUN/evaluation by default.")
 @click.option("--max-broken", type=click.IntRange(min=0), help="Most broken videos to leave out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -30,16 +53,19 @@ def evaluate(
     lists: str | None,
     split: int | None,
     test_crops: str,
+    attended: str | None,
+    test_chunks: int,
     output: str | None,
     max_broken: int | None,
     as_json: bool,
 ) -> None:
     """Test the model of RUN on its own test list, or on all videos of DATA.
 
-    DATA is a folder with a sub-folder of videos for each class or a CSV of
-    path,label[,start_seconds,end_seconds]; with --lists the video folder of HMDB51 or UCF101, of
-    which the test list is taken. Writes metrics.json, per_class.csv, confusion.csv, confusion.png,
-    scores.npz, and evaluation.json, which tells what was tested.
+    DATA is a folder with a sub-folder of videos for each class, a CSV of
+    path,label[,start_seconds,end_seconds], or a folder of `tfvlad features` for a model of
+    features; with --lists the folder of what the official lists name, of which the test list is
+    taken. Writes metrics.json, per_class.csv, confusion.csv, confusion.png, scores.npz, and
+    evaluation.json, which tells what was tested.
 
     \b
     Example:
@@ -47,14 +73,14 @@ def evaluate(
     """
     from rich.console import Console
 
-    from pipelines.clip_dataset import VideoClipSource
-    from pipelines.video_index import drop_broken, index_videos
-    from tfvlad.cli.run_folder import RunConfig, load_model, save_scores
+    from tfvlad.cli.run_folder import FeatureRunConfig, load_config, save_scores
     from tfvlad.evaluation import metrics_table
-    from tfvlad.training import predict_logits
 
     folder = Path(run)
-    config = RunConfig.load(folder)
+    config = load_config(folder)
+    on_features = isinstance(config, FeatureRunConfig)
+    foreign = {"test_crops", "max_broken"} if on_features else {"attended", "test_chunks"}
+    refuse_options(foreign, f"a run of {config.model}")
     if data is None and (lists is not None or split is not None):
         raise ValueError("--lists and --split need DATA, the folder of the videos they list.")
     if lists is None and split is not None:
@@ -64,11 +90,46 @@ def evaluate(
     else:
         split = split or config.data["split"]
         records = read_test_list(data, lists, split, config.class_names)
-    model = load_model(folder)
     place = Path(output) if output else folder / "evaluation"
+    console = Console(stderr=as_json)
+    if isinstance(config, FeatureRunConfig):
+        tested = _test_on_features(folder, config, records, data, attended, test_chunks)
+    else:
+        tested = _test_on_videos(
+            folder, config, records, int(test_crops), place, max_broken, console
+        )
+    logits, labels, clips, told = tested
+    report = save_scores(place, logits, labels, clip_names(clips), config.class_names)
+    told = {
+        "run": os.path.abspath(run),
+        "data": os.path.abspath(data or folder / "lists.csv"),
+        "lists": lists and os.path.abspath(lists),
+        "split": split if lists else None,
+        **told,
+    }
+    (place / "evaluation.json").write_text(json.dumps(told, indent=2) + "\n")
+    console.print(metrics_table({config.model: report}))
+    if as_json:
+        click.echo(json.dumps(report.metrics))
+
+
+def _test_on_videos(
+    folder: Path,
+    config: RunConfig,
+    records: tuple[VideoRecord, ...],
+    test_crops: int,
+    place: Path,
+    max_broken: int | None,
+    console: Console,
+) -> Tested:
+    from pipelines.clip_dataset import VideoClipSource
+    from pipelines.video_index import drop_broken, index_videos
+    from tfvlad.cli.run_folder import load_model
+    from tfvlad.training import predict_logits
+
+    model = load_model(folder)
     index = index_videos((record.path for record in records), cache_path=str(place / "videos.json"))
     test, broken = drop_broken(records, index, max_broken)
-    console = Console(stderr=as_json)
     for video in broken:
         console.print(f"left out: {video.path}: {video.reason}", markup=False)
     source = VideoClipSource(
@@ -79,20 +140,29 @@ def evaluate(
         image_size=config.image_size,
         short_side=config.short_side,
         sampling=config.sampling,
-        test_crops=int(test_crops),
+        test_crops=test_crops,
         multi_label=config.multi_label,
     )
-    logits = predict_logits(model, source)
-    report = save_scores(place, logits, source.labels, clip_names(test), config)
-    tested = {
-        "run": os.path.abspath(run),
-        "data": os.path.abspath(data or folder / "lists.csv"),
-        "lists": lists and os.path.abspath(lists),
-        "split": split if lists else None,
-        "test_crops": int(test_crops),
-        "broken": len(broken),
-    }
-    (place / "evaluation.json").write_text(json.dumps(tested, indent=2) + "\n")
-    console.print(metrics_table({config.model: report}))
-    if as_json:
-        click.echo(json.dumps(report.metrics))
+    told = {"test_crops": test_crops, "broken": len(broken)}
+    return predict_logits(model, source), source.labels, tuple(test), told
+
+
+def _test_on_features(
+    folder: Path,
+    config: FeatureRunConfig,
+    records: tuple[VideoRecord, ...],
+    data: str | None,
+    attended: str | None,
+    test_chunks: int,
+) -> Tested:
+    from tfvlad.cli.feature_training import feature_source, predict_clips
+    from tfvlad.cli.run_folder import load_model
+
+    known = config.data["data"], config.data["attended"]
+    folders = [data, attended or data] if data else [known[0], known[1] or known[0]]
+    source = feature_source(
+        config, folders[: len(config.feature_sets)], records, seed=config.training["seed"]
+    )
+    scores = predict_clips(load_model(folder), source, test_chunks)
+    told = {"attended": attended and os.path.abspath(attended), "test_chunks": test_chunks}
+    return scores, source.labels, records, told

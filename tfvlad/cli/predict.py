@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipelines.video_index import VideoIndex
+    from tfvlad.cli.run_folder import FeatureRunConfig, RunConfig
 
 
 @click.command()
@@ -25,33 +33,22 @@ def predict(run: str, videos: tuple[str, ...], top: int, as_json: bool) -> None:
     """
     import numpy as np
 
-    from pipelines.annotations import VideoRecord
-    from pipelines.clip_dataset import VideoClipSource
     from pipelines.video_index import BrokenVideo, index_videos
-    from tfvlad.cli.run_folder import RunConfig, load_model
+    from tfvlad.cli.run_folder import FeatureRunConfig, load_config
     from tfvlad.evaluation import class_probabilities
-    from tfvlad.training import predict_logits
 
     folder = Path(run)
-    config = RunConfig.load(folder)
+    config = load_config(folder)
     index = index_videos(videos)
     broken = [video for video in index.values() if isinstance(video, BrokenVideo)]
     good = [path for path, video in index.items() if not isinstance(video, BrokenVideo)]
     results: dict[str, list[dict[str, float | str]]] = {}
     if good:
-        model = load_model(folder)
-        source = VideoClipSource(
-            [VideoRecord(path, (0,)) for path in good],
-            config.class_names,
-            index=index,
-            num_frames=config.num_frames,
-            image_size=config.image_size,
-            short_side=config.short_side,
-            sampling=config.sampling,
-        )
-        probabilities = class_probabilities(
-            predict_logits(model, source), multi_label=config.multi_label
-        )
+        if isinstance(config, FeatureRunConfig):
+            scores = _predict_on_features(folder, config, good)
+        else:
+            scores = _predict_on_videos(folder, config, good, index)
+        probabilities = class_probabilities(scores, multi_label=config.multi_label)
         for path, row in zip(good, probabilities, strict=True):
             best = np.argsort(-row, kind="stable")[:top]
             results[path] = [
@@ -68,3 +65,38 @@ def predict(run: str, videos: tuple[str, ...], top: int, as_json: bool) -> None:
     for video in broken:
         click.echo(f"tfvlad: {video.path}: {video.reason}", err=True)
     sys.exit(1 if broken else 0)
+
+
+def _predict_on_videos(
+    folder: Path, config: RunConfig, paths: list[str], index: VideoIndex
+) -> np.ndarray:
+    from pipelines.annotations import VideoRecord
+    from pipelines.clip_dataset import VideoClipSource
+    from tfvlad.cli.run_folder import load_model
+    from tfvlad.training import predict_logits
+
+    model = load_model(folder)
+    source = VideoClipSource(
+        [VideoRecord(path, (0,)) for path in paths],
+        config.class_names,
+        index=index,
+        num_frames=config.num_frames,
+        image_size=config.image_size,
+        short_side=config.short_side,
+        sampling=config.sampling,
+    )
+    return predict_logits(model, source)
+
+
+def _predict_on_features(folder: Path, config: FeatureRunConfig, paths: list[str]) -> np.ndarray:
+    """Through features that are extracted to a temporary folder."""
+    from pipelines.annotations import VideoRecord
+    from tfvlad.cli.feature_training import feature_source, predict_clips
+    from tfvlad.cli.features import extract_sets
+    from tfvlad.cli.run_folder import load_model
+
+    model = load_model(folder)
+    with tempfile.TemporaryDirectory(prefix="tfvlad-") as place:
+        folders, files = extract_sets(config.feature_sets, paths, Path(place))
+        records = tuple(VideoRecord(file, (0,)) for file in files)
+        return predict_clips(model, feature_source(config, folders, records), num_chunks=40)

@@ -7,7 +7,7 @@ import json
 import os
 import reprlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,37 @@ from tfvlad.backbones import Backbone
 from tfvlad.evaluation import EvaluationReport, evaluate_scores, write_report
 
 
+class _SavedConfig:
+    """A dataclass that is a run folder's config.json."""
+
+    def save(self, folder: Path) -> None:
+        """Write config.json.
+
+        Raises:
+            ValueError: the folder holds a run with other settings that has been trained already.
+        """
+        path = folder / "config.json"
+        now = json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload]
+        if path.exists() and (folder / "state.npz").exists():
+            before = dict(_leaves(json.loads(path.read_text())))
+            differences = "; ".join(
+                f"{name}: {reprlib.repr(before.get(name))} there, {reprlib.repr(value)} here"
+                for name, value in {**dict.fromkeys(before), **dict(_leaves(now))}.items()
+                if before.get(name) != value
+            )
+            if differences:
+                raise ValueError(
+                    f"'{folder}' holds a run with other settings and is left as it is "
+                    f"({differences}). Choose another folder, or the same settings to go on."
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(now, indent=2) + "\n")
+        os.replace(temporary, path)
+
+
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(_SavedConfig):
     """From which either stack rebuilds a run's model, and from which its clips are read again.
 
     Attributes:
@@ -54,47 +83,54 @@ class RunConfig:
     data: dict[str, Any]
     training: dict[str, Any]
 
-    def save(self, folder: Path) -> None:
-        """Write config.json.
 
-        Raises:
-            ValueError: the folder holds a run with other settings that has been trained already.
-        """
-        path = folder / "config.json"
-        if path.exists() and (folder / "state.npz").exists():
-            before = dict(_leaves(asdict(RunConfig.load(folder))))
-            now = dict(_leaves(json.loads(json.dumps(asdict(self)))))
-            differences = "; ".join(
-                f"{name}: {reprlib.repr(before.get(name))} there, "
-                f"{reprlib.repr(now.get(name))} here"
-                for name in before | now
-                if before.get(name) != now.get(name)
-            )
-            if differences:
-                raise ValueError(
-                    f"'{folder}' holds a run with other settings and is left as it is "
-                    f"({differences}). Choose another folder, or the same settings to go on."
-                )
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        os.replace(temporary, path)
+@dataclass(frozen=True)
+class FeatureRunConfig(_SavedConfig):
+    """The same of a run on extracted features.
 
-    @classmethod
-    def load(cls, folder: Path) -> RunConfig:
-        path = folder / "config.json"
-        if not path.exists():
-            raise ValueError(
-                f"'{folder}' is not a run folder: it has no config.json. "
-                "Give a folder that `tfvlad train` has written."
-            )
-        try:
-            return cls(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"'{path}' is no configuration of a run of this version ({error}). "
-                "Give a folder that `tfvlad train` has written."
-            ) from error
+    Attributes:
+        model: its name, as `tfvlad train --model` has it.
+        model_options: arguments of its builder.
+        class_names: of the classes.
+        multi_label: whether a clip may have several classes.
+        feature_sets: how the input-data, and the attended-data if there is any, were extracted.
+        num_steps: of a clip in each set.
+        chunk_frames: frames of a chunk; None takes the whole clip.
+        data: how the features were named.
+        training: settings of the training.
+    """
+
+    model: str
+    model_options: dict[str, Any]
+    class_names: list[str]
+    multi_label: bool
+    feature_sets: list[dict[str, Any]]
+    num_steps: list[int]
+    chunk_frames: int | None
+    data: dict[str, Any]
+    training: dict[str, Any]
+
+
+def load_config(folder: Path) -> RunConfig | FeatureRunConfig:
+    """What the folder's config.json says.
+
+    Raises:
+        ValueError: there is none, or it is not of this version.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise ValueError(
+            f"'{folder}' is not a run folder: it has no config.json. "
+            "Give a folder that `tfvlad train` has written."
+        )
+    try:
+        values = json.loads(path.read_text())
+        return (FeatureRunConfig if "feature_sets" in values else RunConfig)(**values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"'{path}' is no configuration of a run of this version ({error}). "
+            "Give a folder that `tfvlad train` has written."
+        ) from error
 
 
 def check_is_free(folder: Path, marker: str = "config.json") -> None:
@@ -129,11 +165,24 @@ def build_backbone(name: str, weights: str | None, image_size: int) -> Backbone:
 
 
 def build_model(config: RunConfig, backbone: Backbone) -> keras.Model:
-    """The untrained model of a run."""
+    """The untrained model of a run on videos."""
     builder = getattr(models, config.model.replace("-", "_"))
     known = inspect.signature(builder).parameters
     options = {name: value for name, value in config.model_options.items() if name in known}
     return builder(backbone, len(config.class_names), num_frames=config.num_frames, **options)
+
+
+def build_feature_model(config: FeatureRunConfig) -> keras.Model:
+    """The untrained model of a run on extracted features."""
+    builder = getattr(models, config.model.replace("-", "_"))
+    sizes = dict(zip(("num_steps", "num_attended"), config.num_steps, strict=False))
+    return builder(
+        len(config.class_names),
+        *(described["num_channels"] for described in config.feature_sets),
+        multi_label=config.multi_label,
+        **sizes,
+        **config.model_options,
+    )
 
 
 def save_model(model: keras.Model, folder: Path, stage: int) -> None:
@@ -157,19 +206,32 @@ def load_model(folder: Path) -> keras.Model:
     try:
         return keras.models.load_model(path)
     except TypeError:  # Keras 2 and 3 do not read each other's models, but their weights
-        config = RunConfig.load(folder)
-        model = build_model(config, build_backbone(config.backbone, None, config.image_size))
+        config = load_config(folder)
+        if isinstance(config, FeatureRunConfig):
+            model = build_feature_model(config)
+        else:
+            model = build_model(config, build_backbone(config.backbone, None, config.image_size))
         model.load_weights(folder / "model.weights.h5")
         return model
 
 
 def save_scores(
-    folder: Path, logits: np.ndarray, labels: np.ndarray, paths: list[str], config: RunConfig
+    folder: Path,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    paths: list[str],
+    class_names: Sequence[str],
 ) -> EvaluationReport:
     """Write the test clips' scores and the report made from them."""
-    report = evaluate_scores(logits, labels, config.class_names)
+    report = evaluate_scores(logits, labels, class_names)
     write_report(folder, report)
-    np.savez(folder / "scores.npz", logits=logits, labels=labels, clips=np.array(paths))
+    np.savez(
+        folder / "scores.npz",
+        logits=logits,
+        labels=labels,
+        clips=np.array(paths),
+        class_names=np.array(class_names),
+    )
     return report
 
 

@@ -17,10 +17,10 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.annotations import Split, VideoRecord, split_validation
+from pipelines.annotations import Split
 from pipelines.clip_dataset import VideoClipSource
-from pipelines.video_index import VideoIndex, drop_broken, index_videos
-from tfvlad.cli.data import clip_names, read_split, write_lists
+from pipelines.video_index import VideoIndex, clip_frames, drop_broken, index_videos
+from tfvlad.cli.data import clip_names, read_split, set_validation_aside, write_lists
 from tfvlad.cli.run_folder import RunConfig, build_backbone, build_model, save_model, save_scores
 from tfvlad.evaluation import EvaluationReport
 from tfvlad.training import (
@@ -65,7 +65,7 @@ def train_one(
     """
     started = time.monotonic()
     records = read_split(data, lists, split, test_data)
-    _set_validation_aside(records, validation_fraction, seed)
+    set_validation_aside(records, validation_fraction, seed)
     # The same command gives the same figures, also when it was killed in between.
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
@@ -108,7 +108,7 @@ def train_one(
     model = build_model(config, network)
     config.save(folder)
     records, index, num_broken = _leave_out_broken(records, folder, root, max_broken, console)
-    training, validation = _set_validation_aside(records, validation_fraction, seed)
+    training, validation = set_validation_aside(records, validation_fraction, seed)
     kind = f"several labels a clip (first: {several[0].path})" if several else "one label a clip"
     console.print(
         f"{len(records.class_names)} classes, {kind}: {len(training)} training, "
@@ -150,6 +150,7 @@ def train_one(
         "split": split,
         "seed": seed,
         "broken": num_broken,
+        "clip_frames": int(np.median(clip_frames(training, index))),
         "stages": [report.metrics for report in reports],
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -185,18 +186,6 @@ def summary_table(results: list[dict[str, Any]]) -> Table:
 
 def _absolute(path: str | None) -> str | None:
     return path and os.path.abspath(path)
-
-
-def _set_validation_aside(
-    records: Split, fraction: float, seed: int
-) -> tuple[tuple[VideoRecord, ...], tuple[VideoRecord, ...]]:
-    try:
-        return split_validation(records.train, fraction, seed)
-    except ValueError as error:
-        raise ValueError(
-            f"No validation set can be taken from the training list: {error} Test videos that are "
-            "named with --test-data leave more of DATA to training."
-        ) from error
 
 
 def _leave_out_broken(
@@ -282,5 +271,5 @@ def _test(
         last = number == len(stages)
         place = folder if last else folder / f"stage{number}"
         place.mkdir(exist_ok=True)
-        reports.append(save_scores(place, logits, test.labels, clips, config))
+        reports.append(save_scores(place, logits, test.labels, clips, config.class_names))
     return reports

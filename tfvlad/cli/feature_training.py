@@ -1,0 +1,210 @@
+"""One run of `tfvlad train` on extracted features: records -> chunks -> one stage -> test."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from pipelines.annotations import VideoRecord
+from pipelines.feature_clips import FeatureClipSource
+from pipelines.feature_files import FeatureSet
+from tfvlad.cli.data import clip_names, read_split, set_validation_aside, write_lists
+from tfvlad.cli.run_folder import (
+    FeatureRunConfig,
+    build_feature_model,
+    load_config,
+    load_model,
+    save_model,
+    save_scores,
+)
+from tfvlad.training import (
+    Stage,
+    attention_lstm_stage,
+    fit_on_features,
+    hollywood2_stage,
+    predict_on_features,
+)
+
+
+def train_on_features(
+    data: str,
+    folder: Path,
+    *,
+    split: int,
+    seed: int,
+    console: Console,
+    test_data: str | None,
+    lists: str | None,
+    model_name: str,
+    attended: str | None,
+    num_steps: int,
+    num_attended: int,
+    sampling: str,
+    chunk_frames: int,
+    validation_fraction: float,
+    batch_size: int,
+    initialize_from: str | None,
+    test_chunks: int,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train, choose on the validation set, test; returns the measures."""
+    started = time.monotonic()
+    folders = _feature_folders(model_name, data, attended)
+    records = read_split(data, lists, split, test_data)
+    training, validation = set_validation_aside(records, validation_fraction, seed)
+    several = [r for r in (*records.train, *records.test) if len(r.labels) != 1]
+    config = FeatureRunConfig(
+        model=model_name,
+        model_options=_model_options(model_name, options),
+        class_names=list(records.class_names),
+        multi_label=bool(several),
+        feature_sets=[asdict(FeatureSet.load(path)) for path in folders],
+        num_steps=[num_steps, num_attended][: len(folders)],
+        chunk_frames=chunk_frames if sampling == "chunk" else None,
+        data={
+            "data": os.path.abspath(data),
+            "attended": attended and os.path.abspath(attended),
+            "test_data": test_data and os.path.abspath(test_data),
+            "lists": lists and os.path.abspath(lists),
+            "split": split,
+        },
+        training={
+            "stage": vars(_stage(options, -(-len(training) // batch_size))),
+            "batch_size": batch_size,
+            "seed": seed,
+            "initialize_from": initialize_from and os.path.abspath(initialize_from),
+            "validation_fraction": validation_fraction,
+        },
+    )
+    # The same command gives the same figures, also when it was killed in between.
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    source = functools.partial(feature_source, config, folders, seed=seed)
+    parts = {"train": training, "validation": validation, "test": records.test}
+    sources = {part: source(found) for part, found in parts.items()}
+    model = build_feature_model(config)
+    if initialize_from is not None:
+        initialize(model, config, Path(initialize_from))
+    config.save(folder)
+    console.print(
+        f"{len(records.class_names)} classes, "
+        f"{'several labels' if config.multi_label else 'one label'} a clip: {len(training)} "
+        f"training, {len(validation)} validation, {len(records.test)} test clips",
+        markup=False,
+        highlight=False,
+    )
+    fit_on_features(
+        model,
+        sources["train"],
+        sources["validation"],
+        folder,
+        stage=Stage(**config.training["stage"]),
+        batch_size=batch_size,
+        seed=seed,
+    )
+    write_lists(folder / "lists.csv", parts, records.class_names)
+    test = sources["test"]
+    scores = predict_clips(model, test, test_chunks)
+    report = save_scores(folder, scores, test.labels, clip_names(records.test), config.class_names)
+    save_model(model, folder, 1)
+    result = {
+        "run": str(folder),
+        "split": split,
+        "seed": seed,
+        "clip_frames": int(np.median(sources["train"].clip_frames())),
+        "stages": [report.metrics],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def feature_source(
+    config: FeatureRunConfig,
+    folders: list[str],
+    records: tuple[VideoRecord, ...],
+    *,
+    seed: int = 0,
+) -> FeatureClipSource:
+    """The clips of a run's model from feature sets like its own."""
+    return FeatureClipSource(
+        records,
+        config.class_names,
+        folders,
+        num_steps=config.num_steps,
+        chunk_frames=config.chunk_frames,
+        multi_label=config.multi_label,
+        seed=seed,
+    )
+
+
+def predict_clips(model: keras.Model, source: FeatureClipSource, num_chunks: int) -> np.ndarray:
+    """Scores of all clips, from mirrored chunks too where the features have them."""
+    return predict_on_features(model, source, num_chunks=num_chunks, flipped=source.has_flipped)
+
+
+def initialize(model: keras.Model, config: FeatureRunConfig, run: Path) -> None:
+    """Take the weights of another run's model; the head stays new where the classes differ.
+
+    Raises:
+        ValueError: the other run's model has other layers.
+    """
+    other = load_config(run)
+    if not isinstance(other, FeatureRunConfig) or other.model != config.model:
+        raise ValueError(
+            f"--initialize-from must name a run of the same model, {config.model}. "
+            f"Received: '{run}', a run of {other.model}."
+        )
+    same_head = (other.class_names, other.multi_label) == (config.class_names, config.multi_label)
+    trained = load_model(run)
+    for layer in model.layers:
+        if not layer.weights or (layer.name == "logits" and not same_head):
+            continue
+        weights = trained.get_layer(layer.name).get_weights()
+        shapes = [np.shape(w) for w in weights], [tuple(w.shape) for w in layer.weights]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"The layer '{layer.name}' of '{run}' has weights of the shapes {shapes[0]}, and "
+                f"{shapes[1]} are needed. Train with its features and sizes."
+            )
+        layer.set_weights(weights)
+
+
+def _feature_folders(model_name: str, data: str, attended: str | None) -> list[str]:
+    if model_name == "attention-lstm":
+        return [data, attended or data]
+    if attended is not None:
+        raise ValueError(f"{model_name} attends to nothing. Received: --attended {attended}.")
+    return [data]
+
+
+def _model_options(model_name: str, options: dict[str, Any]) -> dict[str, Any]:
+    chosen = {"dropout": options["dropout"]}
+    if model_name != "feature-softmax":
+        chosen["units"] = options["units"]
+    if model_name == "attention-lstm":
+        chosen["matching_units"] = options["matching_units"]
+        chosen["attend"] = options["attend"].replace("-", "_")
+    return chosen
+
+
+def _stage(options: dict[str, Any], steps_per_epoch: int) -> Stage:
+    recipe = hollywood2_stage if options["recipe"] == "hollywood2" else attention_lstm_stage
+    changes = {
+        "epochs": options["max_epochs"],
+        "learning_rate": options["learning_rate"],
+        "patience": options["patience"],
+        "weight_decay": options["weight_decay"],
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(recipe(steps_per_epoch), **given)
