@@ -22,7 +22,7 @@ from pipelines.annotations import (
     read_ucf101,
     split_validation,
 )
-from pipelines.feature_files import FeatureSet
+from pipelines.features.files import FeatureSet
 
 lists_option = click.option(
     "--lists",

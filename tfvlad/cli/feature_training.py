@@ -16,8 +16,8 @@ import tensorflow as tf
 from rich.console import Console
 
 from pipelines.annotations import VideoRecord
-from pipelines.feature_clips import FeatureClipSource
-from pipelines.feature_files import FeatureSet
+from pipelines.features.clips import FeatureClipSource
+from pipelines.features.files import FeatureSet
 from tfvlad.cli.data import clip_names, read_split, set_validation_aside, write_lists
 from tfvlad.cli.run_folder import (
     FeatureRunConfig,

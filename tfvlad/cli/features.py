@@ -210,7 +210,7 @@ def extract(
     batch_size: int = 32,
 ) -> list[BrokenVideo]:
     """Write a feature set of videos below a folder; returns the broken ones."""
-    from pipelines.feature_extraction import extract_features
+    from pipelines.features.extraction import extract_features
 
     with warnings.catch_warnings():
         # The caller names the broken videos.

@@ -262,3 +262,32 @@ class TestUse:
     def test_ensemble_of_one(self, runs, tmp_path):
         result = tfvlad("ensemble", runs / "plain-lstm", "--output", tmp_path / "one")
         assert_one_sentence(result, "An ensemble needs at least two runs.")
+
+
+@pytest.mark.slow
+def test_recipe_of_192_frames(tmp_path):
+    """C3D's fc6 on 12 windows of 16 frames, attending to 24 frames of a random chunk."""
+    # The shortest one starts again from its first frame.
+    lengths = {"train": (150, 192, 208), "test": (200,)}
+    for part, counts in lengths.items():
+        for color, name in enumerate(("green", "red")):
+            for i, count in enumerate(counts):
+                path = tmp_path / "videos" / part / name / f"{part}{i}.mp4"
+                write_video(path, 1 - color, num_frames=count, seed=i)
+    c3d, frames = tmp_path / "c3d", tmp_path / "frames"
+    options = ("--network", "c3d", "--layer", "fc6", "--weights", "none", "--no-flipped")
+    result = tfvlad("features", tmp_path / "videos", c3d, *options)
+    assert result.exit_code == 0, result.errors
+    options = (*EXTRACT[:-1], 8, "--no-flipped", "--dtype", "float16")
+    result = tfvlad("features", tmp_path / "videos", frames, *options)
+    assert result.exit_code == 0, result.errors
+    run = tmp_path / "run"
+    attended = ("--attended", frames, "--attended-steps", 24, "--units", 16, "--test-chunks", 3)
+    result = train(c3d, run, "--model", "attention-lstm", *attended, "--max-epochs", 2)
+    assert result.exit_code == 0, result.errors
+    config = json.loads((run / "config.json").read_text())
+    assert (config["chunk_frames"], config["num_steps"]) == (192, [12, 24])
+    assert config["training"]["stage"]["momentum"] == 0.9
+    video = tmp_path / "videos" / "test" / "red" / "test0.mp4"
+    result = tfvlad("predict", run, video)
+    assert result.exit_code == 0, result.errors

@@ -6,7 +6,7 @@ of them, the last window filled up with the last frame.
 
 HDF5 files hold the datasets `features` (rows, D), `seconds` (rows,), the start of each row, and,
 where extracted, `flipped` (rows, D), of the mirrored frames; the attributes are `num_frames` and
-`frames_per_second`. TFRecord files hold the same as one SequenceExample, see `feature_records`.
+`frames_per_second`. TFRecord files hold the same as one SequenceExample, see `sequence_examples`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from pipelines.feature_set import (
+from pipelines.features.feature_set import (
     DTYPES,
     FILE_SUFFIXES,
     FeatureFileInfo,
@@ -91,9 +91,9 @@ def write_features(
         if file_format == "hdf5":
             _write_hdf5(temporary, info, features, flipped)
         else:
-            from pipelines import feature_records
+            from pipelines.features import sequence_examples
 
-            feature_records.write(temporary, path, info, features, flipped)
+            sequence_examples.write(temporary, path, info, features, flipped)
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
@@ -107,9 +107,9 @@ def read_info(path: str) -> FeatureFileInfo:
         ValueError: If the file is missing, broken or no feature file.
     """
     if _format_of(path) == "tfrecord":
-        from pipelines import feature_records
+        from pipelines.features import sequence_examples
 
-        return feature_records.read_info(path)
+        return sequence_examples.read_info(path)
     with _open_hdf5(path) as file:
         features = file["features"]
         return FeatureFileInfo(
@@ -140,9 +140,9 @@ def read_features(
             row is out of range.
     """
     if _format_of(path) == "tfrecord":
-        from pipelines import feature_records
+        from pipelines.features import sequence_examples
 
-        features = feature_records.read_features(path, flipped)
+        features = sequence_examples.read_features(path, flipped)
         return features if rows is None else features[_checked(rows, len(features), path)]
     with _open_hdf5(path) as file:
         if flipped and "flipped" not in file:

@@ -9,9 +9,9 @@ import pytest
 from pipelines.annotations import read_folder
 from pipelines.clip_sampling import dense_windows
 from pipelines.decoding import check_video
-from pipelines.feature_clips import FeatureClipSource
-from pipelines.feature_extraction import extract_features
-from pipelines.feature_files import FeatureSet, read_features, read_info
+from pipelines.features.clips import FeatureClipSource
+from pipelines.features.extraction import extract_features
+from pipelines.features.files import FeatureSet, read_features, read_info
 from pipelines.streaming import WindowStream
 from tests.pipelines.video_files import write_video
 

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.clip_sampling import chunk_indices, nearest_windows, uniform_indices
-from pipelines.feature_files import read_features, read_info
-from pipelines.feature_set import FeatureFileInfo, FeatureSet, no_flipped_features
+from pipelines.features.feature_set import FeatureFileInfo, FeatureSet, no_flipped_features
+from pipelines.features.files import read_features, read_info
 from pipelines.records import VideoRecord, label_array, record_number
 from pipelines.video_index import file_stamp
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.clip_sampling import num_windows
 from pipelines.decoding import VideoInfo
-from pipelines.feature_files import (
+from pipelines.features.files import (
     FeatureFileInfo,
     FeatureSet,
     feature_dataset,

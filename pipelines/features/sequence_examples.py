@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from pipelines.feature_set import FeatureFileInfo, no_flipped_features
+from pipelines.features.feature_set import FeatureFileInfo, no_flipped_features
 
 _CONTEXT_KEYS = ("clip/num_frames", "image/frame_rate", "feature/dimensions")
 
@@ -56,7 +56,7 @@ def write(
 
 
 def read_info(path: str) -> FeatureFileInfo:
-    """See `feature_files.read_info`."""
+    """See `files.read_info`."""
     example = _read(path)
     context, lists = example.context.feature, example.feature_lists.feature_list
     times = [step.int64_list.value[0] for step in lists["feature/timestamp"].feature]

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from pipelines.annotations import read_folder
 from pipelines.clip_sampling import chunk_indices, num_windows, uniform_indices
-from pipelines.feature_clips import FeatureClipSource
-from pipelines.feature_files import FeatureSet, write_features
+from pipelines.features.clips import FeatureClipSource
+from pipelines.features.files import FeatureSet, write_features
 from pipelines.records import VideoRecord
 
 # Frames of the videos; the first is shorter than a chunk.

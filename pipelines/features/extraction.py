@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipelines.clip_sampling import num_windows
 from pipelines.decoding import BrokenVideoError
-from pipelines.feature_files import write_features
-from pipelines.feature_set import DESCRIPTION_NAME, FeatureSet
+from pipelines.features.feature_set import DESCRIPTION_NAME, FeatureSet
+from pipelines.features.files import write_features
 from pipelines.streaming import WindowBatch, WindowStream, estimate_num_frames
 from pipelines.video_index import BrokenVideo
 

@@ -1,0 +1,1 @@
+"""Features of videos on disk: extracted, written, read and sampled."""
