@@ -33,7 +33,7 @@ lists_option = click.option(
 )
 
 
-def refuse_options(names: Collection[str], why: str) -> None:
+def refuse_options(names: Collection[str | None], why: str) -> None:
     """Refuse options of the running command that were given and would do nothing.
 
     Raises:

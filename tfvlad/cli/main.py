@@ -12,10 +12,13 @@ import click
 _COMMANDS = {
     "demo": ("tfvlad.cli.demo", "Make small videos, train three models on them, compare."),
     "verify": ("tfvlad.cli.verify", "Decode every video and list the broken ones."),
+    "features": ("tfvlad.cli.features", "Extract a network's features of videos to disk."),
     "train": ("tfvlad.cli.train", "Train a classifier on labelled videos and test it."),
     "evaluate": ("tfvlad.cli.evaluate", "Test a trained model on labelled videos."),
     "compare": ("tfvlad.cli.compare", "Paired difference of runs on the same test clips."),
+    "ensemble": ("tfvlad.cli.ensemble", "Average the class probabilities of runs."),
     "predict": ("tfvlad.cli.predict", "Name the action in videos."),
+    "highlight": ("tfvlad.cli.highlight", "Find when the action happens in videos."),
 }
 
 

@@ -8,7 +8,10 @@ from tests.conftest import PROJECT
 from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_video
 from tfvlad.cli.main import cli
 
-COMMANDS = ("demo", "verify", "train", "evaluate", "compare", "predict")
+COMMANDS = (
+    *("demo", "verify", "features", "train", "evaluate", "compare", "ensemble"),
+    *("predict", "highlight"),
+)
 
 
 def test_help_lists_the_commands():

@@ -1,0 +1,222 @@
+"""Options of `tfvlad train` that only one kind of model has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable)
+
+
+def _alpha(context: click.Context, parameter: click.Parameter, value: str) -> float | str:
+    try:
+        if value == "auto" or 0 < float(value) < float("inf"):
+            return value if value == "auto" else float(value)
+    except ValueError:
+        pass
+    raise click.BadParameter(f'{value!r} is neither a positive number nor "auto".')
+
+
+_VIDEO_OPTIONS = (
+    click.option(
+        "--test-data",
+        type=click.Path(exists=True),
+        help="Test videos: a folder or a CSV, like DATA.",
+    ),
+    click.option(
+        "--backbone",
+        default="mobilenet_v2",
+        show_default=True,
+        type=click.Choice(["mobilenet_v2", "resnet18", "resnet34", "vgg16", "vgg19"]),
+    ),
+    click.option(
+        "--weights",
+        default="imagenet",
+        show_default=True,
+        help='The backbone\'s first weights: a file, "imagenet" (downloaded, MobileNetV2 and VGG) '
+        'or "none".',
+    ),
+    click.option(
+        "--frames",
+        "num_frames",
+        default=25,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Frames of a clip.",
+    ),
+    click.option(
+        "--color-jitter",
+        default=0.0,
+        show_default=True,
+        type=click.FloatRange(0, 1),
+        help="Strength, 0 to 1.",
+    ),
+    click.option(
+        "--image-size",
+        default=224,
+        show_default=True,
+        type=click.IntRange(min=32),
+        help="Side of a frame in pixels.",
+    ),
+    click.option(
+        "--clusters",
+        "num_clusters",
+        default=64,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Action words K.",
+    ),
+    click.option(
+        "--alpha",
+        default="1000",
+        show_default=True,
+        callback=_alpha,
+        help='Sharpness, a positive number or "auto".',
+    ),
+    click.option("--bidirectional", is_flag=True, help="A second GRU reads the frames backwards."),
+    click.option(
+        "--attention/--no-attention",
+        default=None,
+        help="Top-down attention: by default on for TA-VLAD and off for ActionVLAD.",
+    ),
+    click.option(
+        "--epochs",
+        type=(click.IntRange(min=1), click.IntRange(min=0)),
+        default=(30, 30),
+        show_default=True,
+        help="Of stage 1 and stage 2; 0 leaves stage 2 out.",
+    ),
+    click.option(
+        "--learning-rates",
+        type=(click.FloatRange(min=0, min_open=True), click.FloatRange(min=0, min_open=True)),
+        default=(1e-2, 1e-4),
+        show_default=True,
+        help="Of stage 1 and stage 2.",
+    ),
+    click.option(
+        "--decay-epochs",
+        type=(click.IntRange(min=1), click.IntRange(min=1)),
+        default=(5, 8),
+        show_default=True,
+        help="Epochs after which the learning rate falls, in stage 1 and stage 2.",
+    ),
+    click.option("--freed-block", help="First block trained in stage 2; the last one by default."),
+    click.option(
+        "--cache",
+        type=click.Path(file_okay=False),
+        help="Folder of cached features, shared by runs; RUN/features by default.",
+    ),
+    click.option("--no-cache", is_flag=True, help="Run the whole backbone in every epoch."),
+    click.option(
+        "--cache-dtype",
+        default="float16",
+        show_default=True,
+        type=click.Choice(["float16", "float32"]),
+    ),
+    click.option(
+        "--cached-crops",
+        default=4,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Random crops cached of a training clip.",
+    ),
+    click.option(
+        "--test-crops", default="1", show_default=True, type=click.Choice(["1", "5", "10"])
+    ),
+    click.option(
+        "--max-broken", type=click.IntRange(min=0), help="Most broken videos to leave out."
+    ),
+)
+
+_FEATURE_OPTIONS = (
+    click.option(
+        "--attended",
+        type=click.Path(exists=True, file_okay=False),
+        help="Features that the attention LSTM attends to; DATA's own by default.",
+    ),
+    click.option(
+        "--steps",
+        "num_steps",
+        default=12,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Steps of the LSTM, N.",
+    ),
+    click.option(
+        "--attended-steps",
+        "num_attended",
+        default=12,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Attended frames, T.",
+    ),
+    click.option(
+        "--chunk-frames",
+        default=192,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Frames of a chunk; a shorter video starts again from its first frame.",
+    ),
+    click.option(
+        "--matching-units",
+        default=512,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Size of the attention's matching vector.",
+    ),
+    click.option(
+        "--attend",
+        default="every-step",
+        show_default=True,
+        type=click.Choice(["every-step", "last-step"]),
+        help="The attention LSTM's variant (a) or (b).",
+    ),
+    click.option(
+        "--max-epochs",
+        type=click.IntRange(min=1),
+        help="Of a model of features; the recipe's by default.",
+    ),
+    click.option(
+        "--learning-rate",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Of a model of features; the recipe's by default.",
+    ),
+    click.option(
+        "--patience",
+        type=click.IntRange(min=1),
+        help="Epochs without a lower validation loss after which a model of features is finished.",
+    ),
+    click.option(
+        "--initialize-from",
+        type=click.Path(exists=True, file_okay=False),
+        help="Run whose weights a model of features begins with; other classes get a new head.",
+    ),
+    click.option(
+        "--test-chunks",
+        default=40,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Random chunks of a test clip's features, and as many mirrored ones.",
+    ),
+)
+
+
+def video_options(function: Function) -> Function:
+    """Adds the options of the models that learn from videos."""
+    for option in reversed(_VIDEO_OPTIONS):
+        function = option(function)
+    return function
+
+
+def feature_options(function: Function) -> Function:
+    """Adds the options of the models that learn from extracted features."""
+    for option in reversed(_FEATURE_OPTIONS):
+        function = option(function)
+    return function
+
+
+def names_of(options: Callable[[Callable], Callable]) -> set[str | None]:
+    """The names of the parameters that `video_options` or `feature_options` adds."""
+    return {parameter.name for parameter in click.command()(options(lambda: None)).params}
