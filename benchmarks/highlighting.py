@@ -13,8 +13,8 @@ choice, and `recognised` is the share of the videos where it is the right one. `
 with `--class`, the right one. `whole`: the attention over the whole video as one chunk. `shuffled`:
 the model is shown the video's frames in a random order and the scores are put back to the frames:
 what a frame looks like is left, what belongs together in time is not. A row has the mean over three
-trainings, or three draws of random weights. The models attend to MobileNetV2's pooled features, or to its class scores, of other
-frames than the input data. TA-VLAD's attributions stand beside them.
+trainings, or three draws of random weights. The models attend to MobileNetV2's pooled features, or
+to its class scores, of other frames than the input data. TA-VLAD's attributions stand beside them.
 
 The features are extracted once into --features, 15 minutes on two cores; --quick takes 12 videos,
 one training and the pooled features alone.
