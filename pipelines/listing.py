@@ -24,6 +24,8 @@ class Listing:
     Args:
         root: Folder that the names are relative to.
         file_suffix: Appended to every name, such as ".h5" for the features of the listed videos.
+            Some of these may be missing, since broken videos have none: see
+            `pipelines.features.feature_index.drop_without_features`.
     """
 
     def __init__(self, root: str, file_suffix: str = ""):
@@ -43,7 +45,7 @@ class Listing:
         return path
 
     def check(self) -> None:
-        if self.missing:
+        if self.missing and (not self.file_suffix or len(self.missing) == len(self.first)):
             raise ValueError(
                 f"{len(self.missing)} of {len(self.first)} listed videos are missing below "
                 f"{self.root or '.'}, first: {self.missing[0]}."

@@ -22,7 +22,7 @@ from pipelines.annotations import (
     read_ucf101,
     split_validation,
 )
-from pipelines.features.files import FeatureSet
+from pipelines.features.feature_set import FILE_SUFFIXES, FeatureSet
 
 lists_option = click.option(
     "--lists",
@@ -75,8 +75,7 @@ def read_split(data: str, lists: str | None, split: int, test_data: str | None) 
             parts = split_validation(train.records, fraction=0.2, seed=0)
         except ValueError as error:
             raise ValueError(
-                f"No test list can be taken from {data}: {error} Or name test videos with "
-                "--test-data."
+                f"No test list can be taken from {data}: {error} {_advice(data)}"
             ) from error
         records = Split(*parts, train.class_names)
     for part, found in (("training", records.train), ("test", records.test)):
@@ -97,8 +96,8 @@ def set_validation_aside(
         return split_validation(records.train, fraction, seed)
     except ValueError as error:
         raise ValueError(
-            f"No validation set can be taken from the training list: {error} Test videos that are "
-            "named with --test-data leave more of DATA to training."
+            f"No validation set can be taken from the training list: {error} A test list of its "
+            "own leaves more of DATA to training."
         ) from error
 
 
@@ -165,12 +164,19 @@ def read_lists(path: Path, part: str, class_names: Sequence[str]) -> tuple[Video
 
 
 def clip_names(records: Sequence[VideoRecord]) -> list[str]:
-    """The clips' paths from the folder that they share, with `@start-end` for segments."""
+    """The videos' paths from the folder that they share, with `@start-end` for segments."""
     root = os.path.commonpath([os.path.dirname(os.path.abspath(r.path)) for r in records])
     return [
-        os.path.relpath(record.path, root).replace(os.sep, "/") + _segment(record)
+        _without_suffix(os.path.relpath(record.path, root).replace(os.sep, "/")) + _segment(record)
         for record in records
     ]
+
+
+def _without_suffix(name: str) -> str:
+    """The video's name of a feature file."""
+    for suffix in FILE_SUFFIXES.values():
+        name = name.removesuffix(suffix)
+    return name
 
 
 def short_clip_name(name: str) -> str:
@@ -187,6 +193,12 @@ def _segment(record: VideoRecord) -> str:
     if start is None and end is None:
         return ""
     return f"@{start or 0}-{'' if end is None else end}"
+
+
+def _advice(data: str) -> str:
+    if is_feature_set(data):
+        return "Or name the test list with --lists, or by sub-folders train/ and test/."
+    return "Or name test videos with --test-data."
 
 
 def _has_parts(folder: str) -> bool:

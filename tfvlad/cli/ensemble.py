@@ -62,6 +62,10 @@ def ensemble(runs: tuple[str, ...], output: str, as_json: bool) -> None:
         result = {"run": str(root / name), "split": split, "seed": seed, "seconds": 0.0}
         results.append({**result, "stages": [report.metrics]})
         (root / name / "result.json").write_text(json.dumps(results[-1], indent=2) + "\n")
-    Console(stderr=as_json).print(summary_table(results))
+    console = Console(stderr=as_json)
+    console.print(summary_table(results))
+    num_runs = max(len(run_names(folder)) for folder in folders)
+    if len(names) < num_runs:
+        console.print(f"{len(names)} of {num_runs} splits and seeds are in all of the runs.")
     if as_json:
         click.echo(json.dumps({"runs": results}))

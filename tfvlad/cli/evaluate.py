@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
+    from pipelines.video_index import BrokenVideo
     from tfvlad.cli.run_folder import FeatureRunConfig, RunConfig
 
-# The labels, the logits and the clips that were tested, and what else is to be told of the test.
+# The logits, the labels and the clips that were tested, and what else is to be told of the test.
 Tested = tuple["np.ndarray", "np.ndarray", tuple[VideoRecord, ...], dict[str, Any]]
 
 
@@ -79,7 +80,7 @@ def evaluate(
     folder = Path(run)
     config = load_config(folder)
     on_features = isinstance(config, FeatureRunConfig)
-    foreign = {"test_crops", "max_broken"} if on_features else {"attended", "test_chunks"}
+    foreign = {"test_crops"} if on_features else {"attended", "test_chunks"}
     refuse_options(foreign, f"a run of {config.model}")
     if data is None and (lists is not None or split is not None):
         raise ValueError("--lists and --split need DATA, the folder of the videos they list.")
@@ -93,7 +94,8 @@ def evaluate(
     place = Path(output) if output else folder / "evaluation"
     console = Console(stderr=as_json)
     if isinstance(config, FeatureRunConfig):
-        tested = _test_on_features(folder, config, records, data, attended, test_chunks)
+        sets = _feature_sets(config, data, attended)
+        tested = _test_on_features(folder, config, records, sets, test_chunks, max_broken, console)
     else:
         tested = _test_on_videos(
             folder, config, records, int(test_crops), place, max_broken, console
@@ -130,8 +132,7 @@ def _test_on_videos(
     model = load_model(folder)
     index = index_videos((record.path for record in records), cache_path=str(place / "videos.json"))
     test, broken = drop_broken(records, index, max_broken)
-    for video in broken:
-        console.print(f"left out: {video.path}: {video.reason}", markup=False)
+    _name_broken(broken, console)
     source = VideoClipSource(
         test,
         config.class_names,
@@ -151,18 +152,34 @@ def _test_on_features(
     folder: Path,
     config: FeatureRunConfig,
     records: tuple[VideoRecord, ...],
-    data: str | None,
-    attended: str | None,
+    sets: list[str],
     test_chunks: int,
+    max_broken: int | None,
+    console: Console,
 ) -> Tested:
+    from pipelines.features.feature_index import drop_without_features
     from tfvlad.cli.feature_training import feature_source, predict_clips
     from tfvlad.cli.run_folder import load_model
 
-    known = config.data["data"], config.data["attended"]
-    folders = [data, attended or data] if data else [known[0], known[1] or known[0]]
-    source = feature_source(
-        config, folders[: len(config.feature_sets)], records, seed=config.training["seed"]
-    )
+    test, broken = drop_without_features(records, sets, max_broken)
+    _name_broken(broken, console)
+    source = feature_source(config, sets, test, seed=config.training["seed"])
     scores = predict_clips(load_model(folder), source, test_chunks)
-    told = {"attended": attended and os.path.abspath(attended), "test_chunks": test_chunks}
-    return scores, source.labels, records, told
+    told = {"feature_sets": sets, "test_chunks": test_chunks, "broken": len(broken)}
+    return scores, source.labels, test, told
+
+
+def _feature_sets(config: FeatureRunConfig, data: str | None, attended: str | None) -> list[str]:
+    """The folders of the input-data and, if the model attends, of the attended-data."""
+    if data is None:
+        if attended is not None:
+            raise ValueError("--attended needs DATA, the features of the same clips for the input.")
+        data, attended = config.data["data"], config.data["attended"]
+    sets = [os.path.abspath(data), os.path.abspath(attended or data)]
+    return sets[: len(config.feature_sets)]
+
+
+def _name_broken(broken: list[BrokenVideo], console: Console) -> None:
+    for video in broken:
+        line = f"left out: {video.path}: {video.reason}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -15,15 +15,18 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from pipelines.annotations import VideoRecord
+from pipelines.annotations import Split, VideoRecord
 from pipelines.features.clips import FeatureClipSource
-from pipelines.features.files import FeatureSet
+from pipelines.features.feature_index import drop_without_features
+from pipelines.features.feature_set import FeatureSet
+from pipelines.video_index import BrokenVideo
 from tfvlad.cli.data import clip_names, read_split, set_validation_aside, write_lists
 from tfvlad.cli.run_folder import (
     FeatureRunConfig,
     build_feature_model,
     load_config,
     load_model,
+    report_broken,
     save_model,
     save_scores,
 )
@@ -35,6 +38,12 @@ from tfvlad.training import (
     predict_on_features,
 )
 
+# What two feature sets must share for a model to take one in the place of the other.
+_OF_THE_SAME_KIND = (
+    *("network", "layer", "fingerprint", "frame_step", "window_frames"),
+    *("image_size", "short_side"),
+)
+
 
 def train_on_features(
     data: str,
@@ -43,7 +52,6 @@ def train_on_features(
     split: int,
     seed: int,
     console: Console,
-    test_data: str | None,
     lists: str | None,
     model_name: str,
     attended: str | None,
@@ -55,12 +63,14 @@ def train_on_features(
     batch_size: int,
     initialize_from: str | None,
     test_chunks: int,
+    max_broken: int | None,
     **options: Any,
 ) -> dict[str, Any]:
     """Train, choose on the validation set, test; returns the measures."""
     started = time.monotonic()
     folders = _feature_folders(model_name, data, attended)
-    records = read_split(data, lists, split, test_data)
+    sets = [asdict(FeatureSet.load(path)) for path in folders]
+    records, broken = _leave_out(read_split(data, lists, split, None), folders, max_broken)
     training, validation = set_validation_aside(records, validation_fraction, seed)
     several = [r for r in (*records.train, *records.test) if len(r.labels) != 1]
     config = FeatureRunConfig(
@@ -68,13 +78,12 @@ def train_on_features(
         model_options=_model_options(model_name, options),
         class_names=list(records.class_names),
         multi_label=bool(several),
-        feature_sets=[asdict(FeatureSet.load(path)) for path in folders],
+        feature_sets=sets,
         num_steps=[num_steps, num_attended][: len(folders)],
         chunk_frames=chunk_frames if sampling == "chunk" else None,
         data={
             "data": os.path.abspath(data),
             "attended": attended and os.path.abspath(attended),
-            "test_data": test_data and os.path.abspath(test_data),
             "lists": lists and os.path.abspath(lists),
             "split": split,
         },
@@ -96,6 +105,7 @@ def train_on_features(
     if initialize_from is not None:
         initialize(model, config, Path(initialize_from))
     config.save(folder)
+    report_broken(broken, folder, console)
     console.print(
         f"{len(records.class_names)} classes, "
         f"{'several labels' if config.multi_label else 'one label'} a clip: {len(training)} "
@@ -121,6 +131,7 @@ def train_on_features(
         "run": str(folder),
         "split": split,
         "seed": seed,
+        "broken": len(broken),
         "clip_frames": int(np.median(sources["train"].clip_frames())),
         "stages": [report.metrics],
         "seconds": round(time.monotonic() - started, 1),
@@ -136,7 +147,19 @@ def feature_source(
     *,
     seed: int = 0,
 ) -> FeatureClipSource:
-    """The clips of a run's model from feature sets like its own."""
+    """The clips of a run's model from feature sets like its own.
+
+    Raises:
+        ValueError: a set was extracted in another way.
+    """
+    for known, folder in zip(config.feature_sets, folders, strict=True):
+        found = asdict(FeatureSet.load(folder))
+        for name in _OF_THE_SAME_KIND:
+            if json.loads(json.dumps(known[name])) != json.loads(json.dumps(found[name])):
+                raise ValueError(
+                    f"'{folder}' holds other features than the model was trained on: {name} is "
+                    f"{found[name]}, and {known[name]} there."
+                )
     return FeatureClipSource(
         records,
         config.class_names,
@@ -146,6 +169,15 @@ def feature_source(
         multi_label=config.multi_label,
         seed=seed,
     )
+
+
+def _leave_out(
+    records: Split, folders: list[str], max_broken: int | None
+) -> tuple[Split, list[BrokenVideo]]:
+    """The records that have features, and the others."""
+    train, broken_train = drop_without_features(records.train, folders, max_broken)
+    test, broken_test = drop_without_features(records.test, folders, max_broken)
+    return Split(train, test, records.class_names), broken_train + broken_test
 
 
 def predict_clips(model: keras.Model, source: FeatureClipSource, num_chunks: int) -> np.ndarray:

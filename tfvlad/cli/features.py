@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from pipelines.video_index import BrokenVideo
-    from tfvlad.backbones import FeatureExtractor
-
-# Fields of a feature set that its files have of their own.
-_OF_FILES = ("flipped", "dtype", "format")
 NETWORKS = ("mobilenet_v2", "resnet18", "resnet34", "vgg16", "vgg19", "c3d")
 
 
@@ -102,6 +90,8 @@ def features(
     """
     from rich.console import Console
 
+    from tfvlad.cli.extraction import build_network, describe, extract
+
     paths, root = _videos(Path(videos))
     extractor = build_network(network, layer, weights, image_size)
     description = describe(extractor, network, layer, weights, frame_step)
@@ -132,145 +122,6 @@ def features(
     if as_json:
         result = {"folder": folder, "videos": num_written, "broken": len(broken)}
         click.echo(json.dumps({**result, "num_channels": extractor.num_channels}))
-
-
-def build_network(
-    network: str, layer: str, weights: str | None, image_size: int | None
-) -> FeatureExtractor:
-    """The feature extractor that the options name.
-
-    Raises:
-        ValueError: there is no such network, layer or file.
-    """
-    import keras
-
-    from tfvlad.backbones import build_extractor
-
-    if weights == "none":
-        keras.utils.set_random_seed(0)  # the same ones when it is built again
-    if weights == "imagenet" and network.startswith(("resnet", "c3d")):
-        raise ValueError(
-            f"There is nothing to download for {network}: give --weights a file of it, or "
-            "--weights none."
-        )
-    first_weights = None if weights == "none" else weights
-    return build_extractor(network, layer, weights=first_weights, image_size=image_size)
-
-
-def describe(
-    extractor: FeatureExtractor, network: str, layer: str, weights: str | None, frame_step: int
-) -> dict[str, Any]:
-    """What a feature set's features.json says of the network, and what rebuilds it."""
-    height, width = extractor.model.input_shape[-3:-1]
-    if weights not in (None, "none", "imagenet"):
-        weights = os.path.abspath(weights)
-    return {
-        "network": network,
-        "layer": layer,
-        "weights": weights,
-        "image_size": [height, width],
-        "short_side": round(min(height, width) * 256 / 224),
-        "window_frames": extractor.window_frames,
-        "frame_step": frame_step,
-        "num_channels": extractor.num_channels,
-        "fingerprint": extractor.fingerprint(),
-    }
-
-
-def rebuild(description: dict[str, Any]) -> FeatureExtractor:
-    """The extractor that made a feature set.
-
-    Raises:
-        ValueError: its weights are missing or are others now.
-    """
-    extractor = build_network(
-        description["network"],
-        description["layer"],
-        description["weights"],
-        None if description["network"] == "c3d" else description["image_size"][0],
-    )
-    if extractor.fingerprint() != description["fingerprint"]:
-        raise ValueError(
-            f"The weights of {description['network']} are not those that the features were "
-            f"extracted with. Received: {description['weights']}."
-        )
-    return extractor
-
-
-def extract(
-    extractor: FeatureExtractor,
-    description: dict[str, Any],
-    paths: Sequence[str],
-    root: str,
-    folder: str,
-    *,
-    flipped: bool,
-    dtype: str = "float32",
-    file_format: str = "hdf5",
-    batch_size: int = 32,
-) -> list[BrokenVideo]:
-    """Write a feature set of videos below a folder; returns the broken ones."""
-    from pipelines.features.extraction import extract_features
-
-    with warnings.catch_warnings():
-        # The caller names the broken videos.
-        warnings.filterwarnings("ignore", message=".* videos are broken and have no features")
-        return extract_features(
-            paths,
-            root,
-            folder,
-            compiled(extractor),
-            description=description,
-            window_frames=extractor.window_frames,
-            frame_step=description["frame_step"],
-            image_size=tuple(description["image_size"]),
-            short_side=description["short_side"],
-            flipped=flipped,
-            dtype=dtype,
-            file_format=file_format,
-            batch_windows=batch_size,
-        )
-
-
-def compiled(extractor: FeatureExtractor) -> Callable[[np.ndarray], np.ndarray]:
-    """The extractor as a function of uint8 frames, traced once."""
-    import tensorflow as tf
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def features(frames: tf.Tensor) -> tf.Tensor:
-        return extractor.model(tf.cast(frames, tf.float32), training=False)
-
-    return lambda frames: features(frames).numpy()
-
-
-def extract_sets(
-    descriptions: Sequence[dict[str, Any]], paths: Sequence[str], place: Path
-) -> tuple[list[str], list[str]]:
-    """Features of a few videos in the sets that a run's model was trained on.
-
-    Returns:
-        The folders of the sets, and the videos' files in the first of them.
-    """
-    links = place / "videos"
-    links.mkdir()
-    names = [f"{number}{os.path.splitext(path)[1]}" for number, path in enumerate(paths)]
-    for name, path in zip(names, paths, strict=True):
-        (links / name).symlink_to(os.path.abspath(path))
-    folders: list[str] = []
-    for number, described in enumerate(descriptions):
-        if described in descriptions[:number]:
-            folders.append(folders[descriptions.index(described)])
-            continue
-        folders.append(str(place / f"set{number}"))
-        extract(
-            rebuild(described),
-            {key: value for key, value in described.items() if key not in _OF_FILES},
-            [str(links / name) for name in names],
-            str(links),
-            folders[-1],
-            flipped=described["flipped"],
-        )
-    return folders, [os.path.join(folders[0], name + ".h5") for name in names]
 
 
 def _videos(path: Path) -> tuple[list[str], str]:

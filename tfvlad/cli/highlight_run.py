@@ -15,10 +15,16 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipelines.clip_sampling import dense_windows, nearest_windows, num_windows, uniform_indices
+from pipelines.clip_sampling import (
+    chunk_indices,
+    dense_windows,
+    nearest_windows,
+    num_windows,
+    uniform_indices,
+)
 from pipelines.decoding import VideoInfo
 from pipelines.streaming import WindowStream
-from tfvlad.cli.features import compiled, rebuild
+from tfvlad.cli.extraction import compiled, rebuild
 from tfvlad.cli.run_folder import FeatureRunConfig, RunConfig, load_config, load_model
 from tfvlad.evaluation import class_probabilities
 from tfvlad.models import frame_attributions, head_of, intermediate_outputs
@@ -109,6 +115,8 @@ class ChunkModel:
         class_names: of the classes.
         multi_label: whether a clip may have several classes.
         chunk_frames: frames of a chunk.
+        repeats: a video that is shorter than a chunk starts again from its first frame, as in
+            training on chunks; otherwise the steps spread over what there is.
         inputs: of the model; the weights are those of the last one's steps.
         predict: from a batch of each input to weights `(b, T, C)` or `(b, T, 1)` and scores
             `(b, C)`.
@@ -118,6 +126,7 @@ class ChunkModel:
     class_names: list[str]
     multi_label: bool
     chunk_frames: int
+    repeats: bool
     inputs: Sequence[ChunkInput]
     predict: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]
     batch_size: int
@@ -126,8 +135,10 @@ class ChunkModel:
         """Frames of the chunks of a video, `(num_chunks, chunk_frames)`.
 
         A chunk begins at the middle of the one before it; the last one ends with the video. A video
-        that is shorter than a chunk is one chunk.
+        that is shorter than a chunk is one chunk, see `repeats`.
         """
+        if self.repeats and num_frames < self.chunk_frames:
+            return chunk_indices(num_frames, self.chunk_frames)[np.newaxis]
         length = min(self.chunk_frames, num_frames)
         return dense_windows(num_frames, length, max(length // 2, 1), "shift")
 
@@ -203,7 +214,15 @@ def _feature_chunk_model(folder: Path, config: FeatureRunConfig) -> ChunkModel:
     ]
     chunk_frames = config.chunk_frames or _clip_frames(folder)
     model = attending(load_model(folder))
-    return ChunkModel(config.class_names, config.multi_label, chunk_frames, inputs, model, 32)
+    return ChunkModel(
+        config.class_names,
+        config.multi_label,
+        chunk_frames,
+        config.chunk_frames is not None,
+        inputs,
+        model,
+        batch_size=32,
+    )
 
 
 def attending(
@@ -246,6 +265,7 @@ def _clip_chunk_model(folder: Path, config: RunConfig) -> ChunkModel:
         config.class_names,
         config.multi_label,
         config.num_frames if config.sampling == "chunk" else _clip_frames(folder),
+        config.sampling == "chunk",
         [frames],
         lambda steps: _arrays(predict(tf.constant(steps[0]))),
         batch_size=4,

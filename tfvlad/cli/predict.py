@@ -91,8 +91,8 @@ def _predict_on_videos(
 def _predict_on_features(folder: Path, config: FeatureRunConfig, paths: list[str]) -> np.ndarray:
     """Through features that are extracted to a temporary folder."""
     from pipelines.annotations import VideoRecord
+    from tfvlad.cli.extraction import extract_sets
     from tfvlad.cli.feature_training import feature_source, predict_clips
-    from tfvlad.cli.features import extract_sets
     from tfvlad.cli.run_folder import load_model
 
     model = load_model(folder)

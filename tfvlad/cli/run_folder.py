@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import json
 import os
 import reprlib
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from rich.console import Console
 
+from pipelines.video_index import BrokenVideo
 from tfvlad import backbones, models
 from tfvlad.backbones import Backbone
 from tfvlad.evaluation import EvaluationReport, evaluate_scores, write_report
@@ -146,6 +150,17 @@ def check_is_free(folder: Path, marker: str = "config.json") -> None:
         )
 
 
+def report_broken(broken: Sequence[BrokenVideo], folder: Path, console: Console) -> None:
+    """Name the videos that are left out in broken.csv and on the terminal."""
+    with open(folder / "broken.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("path", "reason"), *((b.path, b.reason) for b in broken)])
+    if broken:
+        console.print(f"[yellow]{len(broken)} broken videos are left out:[/yellow]")
+        for video in broken:
+            line = f"  {video.path}: {video.reason}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def build_backbone(name: str, weights: str | None, image_size: int) -> Backbone:
     """The named backbone with its first weights."""
     if name.startswith("resnet") and weights == "imagenet":
@@ -153,14 +168,21 @@ def build_backbone(name: str, weights: str | None, image_size: int) -> Backbone:
             f"There is nothing to download for {name}: give --weights torchvision's or timm's file "
             "of it, or --weights none."
         )
-    try:
+    with told_downloads(name):
         return getattr(backbones, name)(weights=weights, image_size=image_size)
+
+
+@contextmanager
+def told_downloads(network: str) -> Iterator[None]:
+    """Turn a failed download of a network's weights into one sentence."""
+    try:
+        yield
     except Exception as error:
         if type(error) is not Exception:
             raise
         # Keras raises no narrower class when a download fails.
         raise OSError(
-            f"The weights of {name} could not be downloaded ({error}). Give --weights a file."
+            f"The weights of {network} could not be downloaded ({error}). Give --weights a file."
         ) from error
 
 

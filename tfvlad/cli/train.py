@@ -66,7 +66,11 @@ FEATURE_MODELS = ("attention-lstm", "plain-lstm", "feature-softmax")
     type=click.FloatRange(min=0),
     help="Decoupled weight decay; the recipe's by default.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="16 by default, of features 200.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="16 by default, of features 200, or 100 with the recipe hollywood2.",
+)
 @click.option(
     "--validation-fraction",
     default=0.15,
@@ -83,6 +87,7 @@ FEATURE_MODELS = ("attention-lstm", "plain-lstm", "feature-softmax")
     show_default=True,
     help="May be repeated.",
 )
+@click.option("--max-broken", type=click.IntRange(min=0), help="Most broken videos to leave out.")
 @video_options
 @feature_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
@@ -165,4 +170,5 @@ def _check_options(options: dict[str, Any], data: str, on_features: bool) -> Non
                 f"--{name} must be {' or '.join(known)} for {model}. Received: {options[name]}."
             )
     options["units"] = options["units"] or (512 if on_features else 256)
-    options["batch_size"] = options["batch_size"] or (200 if on_features else 16)
+    of_features = 100 if options["recipe"] == "hollywood2" else 200
+    options["batch_size"] = options["batch_size"] or (of_features if on_features else 16)

@@ -125,9 +125,6 @@ _VIDEO_OPTIONS = (
     click.option(
         "--test-crops", default="1", show_default=True, type=click.Choice(["1", "5", "10"])
     ),
-    click.option(
-        "--max-broken", type=click.IntRange(min=0), help="Most broken videos to leave out."
-    ),
 )
 
 _FEATURE_OPTIONS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import os
@@ -21,7 +20,14 @@ from pipelines.annotations import Split
 from pipelines.clip_dataset import VideoClipSource
 from pipelines.video_index import VideoIndex, clip_frames, drop_broken, index_videos
 from tfvlad.cli.data import clip_names, read_split, set_validation_aside, write_lists
-from tfvlad.cli.run_folder import RunConfig, build_backbone, build_model, save_model, save_scores
+from tfvlad.cli.run_folder import (
+    RunConfig,
+    build_backbone,
+    build_model,
+    report_broken,
+    save_model,
+    save_scores,
+)
 from tfvlad.evaluation import EvaluationReport
 from tfvlad.training import (
     FeatureCache,
@@ -199,13 +205,7 @@ def _leave_out_broken(
     train, broken_train = drop_broken(records.train, index, max_broken)
     test, broken_test = drop_broken(records.test, index, max_broken)
     broken = broken_train + broken_test
-    with open(folder / "broken.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("path", "reason"), *((b.path, b.reason) for b in broken)])
-    if broken:
-        console.print(f"[yellow]{len(broken)} broken videos are left out:[/yellow]")
-        for video in broken:
-            line = f"  {video.path}: {video.reason}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    report_broken(broken, folder, console)
     return Split(train, test, records.class_names), index, len(broken)
 
 

@@ -116,10 +116,19 @@ class TestFeatures:
         result = tfvlad("features", videos, tmp_path / "out", *EXTRACT, "--layer", "fc9")
         assert_one_sentence(result, "Received: layer='fc9'.")
 
-    @pytest.mark.parametrize("network", ["resnet34", "c3d"])
+    @pytest.mark.parametrize("network", ["resnet34", "c3d", "vgg19"])
     def test_nothing_to_download(self, videos, tmp_path, network):
-        result = tfvlad("features", videos, tmp_path / "out", "--network", network)
+        options = ("--network", network, "--layer", "fc8")
+        result = tfvlad("features", videos, tmp_path / "out", *options)
         assert_one_sentence(result, f"There is nothing to download for {network}")
+
+    def test_failed_download(self, videos, tmp_path, monkeypatch):
+        def fail(*arguments, **options):
+            raise Exception("URL fetch failure")
+
+        monkeypatch.setattr("tfvlad.cli.extraction.build_extractor", fail)
+        result = tfvlad("features", videos, tmp_path / "out")
+        assert_one_sentence(result, "The weights of mobilenet_v2 could not be downloaded")
 
 
 class TestTrain:
@@ -129,7 +138,7 @@ class TestTrain:
         assert files == {
             *("config.json", "history.csv", "state.npz", "stage1.keras", "tensorboard"),
             *("model.keras", "model.weights.h5", "result.json", "lists.csv", "scores.npz"),
-            *("metrics.json", "per_class.csv", "confusion.csv", "confusion.png"),
+            *("metrics.json", "per_class.csv", "confusion.csv", "confusion.png", "broken.csv"),
         }
         assert "mAP" in json.loads((runs / name / "metrics.json").read_text())
 
@@ -214,6 +223,22 @@ class TestTrain:
         result = train(videos, tmp_path / "run", "--model", "attention-lstm")
         assert_one_sentence(result, "attention-lstm learns from features: make them with")
 
+    def test_videos_without_features_are_left_out(self, sets, videos, tmp_path):
+        table = tmp_path / "labels.csv"
+        rows = [f"{n}/{i}.mp4,{n},," for n in ("green", "red") for i in range(6)]
+        rows += ["red/broken.mp4,red,,", "red/0.mp4,red,100,200"]
+        table.write_text("\n".join(["path,label,start_seconds,end_seconds", *rows]) + "\n")
+        options = ("--model", "feature-softmax", "--sampling", "uniform", "--max-epochs", 1)
+        result = train(sets[0], tmp_path / "run", *options, "--lists", table)
+        assert result.exit_code == 0, result.errors
+        assert "2 broken videos are left out" in result.output
+        broken = (tmp_path / "run" / "broken.csv").read_text()
+        assert "broken.mp4.h5,has no features" in broken
+        assert "0.mp4.h5,No frame lies in the segment from 100.0 to 200.0 s" in broken
+        limited = (*options, "--lists", table, "--max-broken", 0)
+        result = train(sets[0], tmp_path / "other", *limited)
+        assert_one_sentence(result, "more than the 0 allowed by `max_broken`")
+
 
 class TestUse:
     def test_evaluate(self, runs, sets):
@@ -232,6 +257,12 @@ class TestUse:
         result = tfvlad("evaluate", runs / "attention-lstm", "--test-crops", 5)
         assert_one_sentence(result, "--test-crops has no effect on")
 
+    def test_evaluate_refuses_other_features(self, runs, sets):
+        result = tfvlad("evaluate", runs / "attention-lstm", sets[0])
+        assert_one_sentence(result, "holds other features than the model was trained on: layer is")
+        result = tfvlad("evaluate", runs / "attention-lstm", "--attended", sets[1])
+        assert_one_sentence(result, "--attended needs DATA")
+
     def test_predict_from_a_video(self, runs, videos):
         video = videos / "red" / "0.mp4"
         result = tfvlad("predict", runs / "attention-lstm", video, "--json")
@@ -242,7 +273,7 @@ class TestUse:
     def test_predict_equals_the_test(self, runs, videos):
         with np.load(runs / "attention-lstm" / "scores.npz") as scores:
             name, logits = str(scores["clips"][0]), scores["logits"][0]
-        video = videos / name.removesuffix(".h5")
+        video = videos / name
         result = tfvlad("predict", runs / "attention-lstm", video, "--json")
         rows = json.loads(result.output)["predictions"][str(video)]
         best = max(rows, key=lambda row: row["probability"])

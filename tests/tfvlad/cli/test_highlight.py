@@ -217,6 +217,20 @@ class TestFeatureRun:
         np.testing.assert_allclose(found.probabilities, np.exp(outputs["logits"]), atol=1e-5)
         assert found.frames.tolist() == [[0, 2, 4, 6]]
 
+    def test_video_shorter_than_a_chunk_starts_again(self, run, videos, sets):
+        """As `FeatureClipSource` has it where the model was trained on chunks."""
+        model = replace(load_chunk_model(run), chunk_frames=20, repeats=True)
+        record = VideoRecord(str(sets[0] / "red" / "0.mp4.h5"), (0,))
+        folders = [str(folder) for folder in sets]
+        source = FeatureClipSource(
+            [record], model.class_names, folders, num_steps=(3, 4), chunk_frames=20
+        )
+        (inputs, _), *_ = source.dataset()
+        outputs = intermediate_outputs(load_model(run), ["logits"])(list(inputs))
+        found = model.predictions(str(videos / "red" / "0.mp4"), 8)
+        np.testing.assert_allclose(found.probabilities, np.exp(outputs["logits"]), atol=1e-5)
+        assert found.frames.max() < 8
+
     def test_chunks_of_a_long_video(self, run, long_video):
         model = load_chunk_model(run)
         info = check_video(str(long_video))
@@ -282,7 +296,7 @@ class TestChunkModel:
             batches.append([one.shape for one in steps])
             return steps[1].mean(axis=-1, keepdims=True), steps[0][:, 0]
 
-        model = ChunkModel(["0", "1", "2"], True, 6, inputs, predict, batch_size=3)
+        model = ChunkModel(["0", "1", "2"], True, 6, False, inputs, predict, batch_size=3)
         counts = []
         found = model.predictions(str(long_video), 27, counts.append)
         assert counts == [3, 3, 2]
@@ -331,7 +345,7 @@ def predictions(frames, weights, probabilities):
 
 def example_model(num_classes=2, multi_label=False, chunk_frames=4):
     names = [str(i) for i in range(num_classes)]
-    return ChunkModel(names, multi_label, chunk_frames, [], None, 1)
+    return ChunkModel(names, multi_label, chunk_frames, False, [], None, 1)
 
 
 class TestFindHighlights:

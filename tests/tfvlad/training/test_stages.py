@@ -53,9 +53,10 @@ def test_attention_lstm_stage():
 def test_hollywood2_stage():
     stage = hollywood2_stage(10)  # 823 clips in batches of 100 would be 9
     assert (stage.momentum, stage.best_by, stage.patience, stage.epochs) == (0.6, "loss", None, 250)
-    # 1,000 steps, then falling every 125
-    expected = [1e-3] * 100 + [8e-4] * 12 + [6.4e-4] * 12
-    assert rates(stage)[:124] == pytest.approx(expected)
+    # 1,000 steps, then falling by 0.8 in 125
+    assert rates(stage)[:100] == pytest.approx([1e-3] * 100)
+    assert rates(stage)[100] == pytest.approx(1e-3 * 0.8**0.08)
+    assert rates(stage)[99 + 25] == pytest.approx(1e-3 * 0.8**2)
 
 
 def test_constant_epochs_are_those_before_the_first_decay():
