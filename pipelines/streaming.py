@@ -193,12 +193,13 @@ class WindowStream(Iterator[WindowBatch]):
                 with open_video(self.path) as container:
                     stream = container.streams.video[0]
                     clock = _Clock(stream)
-                    for index, frame in decode(container, stream, self._is_wanted):
+                    for index, tick, frame in decode(container, stream, self._is_wanted):
                         if self.end_frame is not None and index >= self.end_frame:
+                            self.num_frames = self.end_frame  # the last may be passed over
                             break
-                        seconds = clock.seconds(index, frame.pts)
+                        seconds = clock.seconds(index, tick)
                         self.num_frames = index + 1
-                        if index >= position and self._is_wanted(index):
+                        if frame is not None and index >= position and self._is_wanted(index):
                             position = index + 1
                             yield index, seconds, frame
                     self.frames_per_second = clock.mean_rate()
@@ -272,24 +273,32 @@ def _decode_all(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     is_wanted: Callable[[int], bool],
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    yield from enumerate(container.decode(stream))
+) -> Iterator[tuple[int, int | None, av.VideoFrame | None]]:
+    for index, frame in enumerate(container.decode(stream)):
+        yield index, frame.pts, frame
 
 
 def _decode_ranked(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     is_wanted: Callable[[int], bool],
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Passes over unwanted frames that no other frame needs; time stamps count the frames."""
+) -> Iterator[tuple[int, int | None, av.VideoFrame | None]]:
+    """Passes over unwanted frames that no other frame needs; time stamps count the frames.
+
+    If the last frame is passed over, its place and its time come without it: the number of frames
+    must not depend on which are wanted.
+    """
     context = stream.codec_context
     if context.name != "h264" or container.format.name not in _RANKABLE_FORMATS:
         raise _UnrankedError
     ranks: dict[int, int] = {}
     expected = 0
+    last_rank, last_tick = -1, None
     for packet, rank in _ranked_packets(container.demux(stream)):
         if rank is not None:
             ranks[packet.pts] = rank
+            if rank > last_rank:
+                last_rank, last_tick = rank, packet.pts
             context.skip_frame = "DEFAULT" if is_wanted(rank) else "NONREF"
         for frame in packet.decode():
             if frame.pts not in ranks:
@@ -298,9 +307,13 @@ def _decode_ranked(
             if rank < expected or any(is_wanted(skipped) for skipped in range(expected, rank)):
                 raise _UnrankedError  # a packet gave no frame
             expected = rank + 1
-            yield rank, frame
+            yield rank, frame.pts, frame
             for tick in [tick for tick in ranks if tick < frame.pts]:
                 del ranks[tick]
+    if any(is_wanted(skipped) for skipped in range(expected, last_rank + 1)):
+        raise _UnrankedError
+    if last_rank >= expected:
+        yield last_rank, last_tick, None
 
 
 def _ranked_packets(

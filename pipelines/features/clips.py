@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -188,12 +189,12 @@ class FeatureClipSource:
 
         Args:
             num_chunks: Chunks of each video, drawn from the seed and the record alone. A whole clip
-                (`chunk_frames=None`) is one chunk.
+                (`chunk_frames=None`) is one chunk, and so is one that is not longer than a chunk.
             flipped: Add the mirror images of the same chunks.
 
         Returns:
             An iterator over float32 `(num, N, Dv)` and, with two sets, `(num, T, Da)`, as a tuple;
-            `num` is `num_chunks`, or twice as many with `flipped`.
+            `num` is `num_chunks`, or 1 as said above, or twice as many with `flipped`.
 
         Raises:
             ValueError: If `num_chunks` is not positive, or a set has no flipped features.
@@ -205,14 +206,14 @@ class FeatureClipSource:
         for folder, feature_set in zip(self.folders, self.feature_sets, strict=True):
             if flipped and not feature_set.flipped:
                 raise no_flipped_features(folder)
-        num_chunks = 1 if self.chunk_frames is None else num_chunks
         flips = (False, True) if flipped else (False,)
 
         def chunks() -> Iterator[tuple[np.ndarray, ...]]:
             for record in self.records:
                 # Four numbers: apart from the streams of training, which have three.
                 rng = np.random.default_rng([self.seed, 0, record_number(record), 1])
-                frames = [self._chunk(record, rng) for _ in range(num_chunks)]
+                is_one = len(self._segments[record]) <= (self.chunk_frames or sys.maxsize)
+                frames = [self._chunk(record, rng) for _ in range(1 if is_one else num_chunks)]
                 yield self._read(record, np.stack(frames), flips)
 
         return chunks()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -17,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipelines.clip_sampling import num_windows
 from pipelines.decoding import BrokenVideoError
 from pipelines.features.feature_set import DESCRIPTION_NAME, FeatureSet
-from pipelines.features.files import write_features
+from pipelines.features.files import FeatureWriter, check_example
 from pipelines.streaming import WindowBatch, WindowStream, estimate_num_frames
 from pipelines.video_index import BrokenVideo
 
@@ -48,7 +51,8 @@ def extract_features(
 
     The next frames are decoded while the network runs. Files that are there already are kept: an
     extraction that was killed goes on where it stopped. A video that is broken anywhere gets no
-    file; a warning at the end counts these.
+    file; a warning at the end counts these. HDF5 files grow batch by batch: the memory needed does
+    not depend on the length of a video.
 
     Args:
         videos: Paths of the videos, below `root`.
@@ -73,8 +77,8 @@ def extract_features(
 
     Raises:
         ValueError: If an argument is out of range, a video does not lie below `root`, two videos
-            have the same path, `description` lacks a field or does not agree, or the folder holds
-            features of other settings.
+            have the same path, `description` lacks a field or does not agree, the folder holds
+            features of other settings, or a video is too long for a TFRecord.
         OSError: If the disk has not enough room.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
@@ -109,23 +113,25 @@ def extract_features(
         console=Console(stderr=True),
         disable=not progress or not pending,
     )
-    with bar:
+    # Closed, the decoding thread ends with the extraction, whatever ends that.
+    with bar, closing(_ahead(_decode(pending, feature_set, batch_windows))) as decoded:
         task = bar.add_task("Videos", total=len(targets), completed=len(targets) - len(pending))
         rows_task = bar.add_task("Rows of this video", total=None)
-        results: list[tuple[WindowBatch, np.ndarray]] = []
-        for video, item in _ahead(_decode(pending, feature_set, batch_windows)):
-            if isinstance(item, WindowBatch):
-                results.append((item, _features(network, item.windows, feature_set)))
-                bar.advance(rows_task, len(item.seconds))
-                continue
-            if isinstance(item, BrokenVideo):
-                broken.append(item)
-            elif isinstance(item, WindowStream):
-                _write(pending[video], results, item)
-            else:  # the estimated number of rows of the next video
-                bar.reset(rows_task, total=item)
-                continue
-            results = []
+        for video, items in itertools.groupby(decoded, operator.itemgetter(0)):
+            with FeatureWriter(pending[video]) as writer:
+                for _, item in items:
+                    if isinstance(item, WindowBatch):
+                        features = _features(network, item.windows, feature_set)
+                        writer.append(features[0], item.seconds, *features[1:])
+                        bar.advance(rows_task, len(item.seconds))
+                    elif isinstance(item, WindowStream):
+                        writer.finish(
+                            num_frames=item.num_frames, frames_per_second=item.frames_per_second
+                        )
+                    elif isinstance(item, BrokenVideo):
+                        broken.append(item)
+                    else:  # the estimated number of rows
+                        bar.reset(rows_task, total=item)
             bar.advance(task)
     if broken:
         names = "".join(f"\n  {b.path}: {b.reason}" for b in broken)
@@ -175,7 +181,8 @@ def _claim(folder: str, feature_set: FeatureSet) -> None:
         return
     found = asdict(FeatureSet.load(folder))
     for name, value in asdict(feature_set).items():
-        if found[name] != value:
+        # The fingerprint tells the weights, wherever their file lies now.
+        if name != "weights" and found[name] != value:
             raise ValueError(
                 f"{folder} holds features of other settings: {name} is {found[name]} there. "
                 f"Received: {name}={value}. Choose another folder."
@@ -183,6 +190,10 @@ def _claim(folder: str, feature_set: FeatureSet) -> None:
 
 
 def _check_room(folder: str, videos: Sequence[str], feature_set: FeatureSet) -> None:
+    if feature_set.format == "tfrecord":
+        for video in videos:
+            num_rows = _estimated_rows(video, feature_set) or 0
+            check_example(video, num_rows, feature_set.num_channels, feature_set.flipped)
     sampled = videos[:: -(-len(videos) // _NUM_SAMPLED_VIDEOS) or 1]
     counts = [_estimated_rows(video, feature_set) or 0 for video in sampled]
     row_bytes = feature_set.num_channels * np.dtype(feature_set.dtype).itemsize
@@ -228,7 +239,7 @@ def _decode(
             yield video, BrokenVideo(video, str(error))
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
+def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """Computes the next item in a thread while the last one is in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
         future: Future[T | None] = pool.submit(next, items, None)
@@ -245,15 +256,3 @@ def _features(
     if feature_set.window_frames == 1:
         views = [view[:, 0] for view in views]
     return np.stack([np.asarray(network(view)).astype(feature_set.dtype) for view in views])
-
-
-def _write(path: str, results: list[tuple[WindowBatch, np.ndarray]], stream: WindowStream) -> None:
-    features, *flipped = np.concatenate([features for _, features in results], axis=1)
-    write_features(
-        path,
-        features,
-        np.concatenate([batch.seconds for batch, _ in results]),
-        num_frames=stream.num_frames,
-        frames_per_second=stream.frames_per_second,
-        flipped=flipped[0] if flipped else None,
-    )

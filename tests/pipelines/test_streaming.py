@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipelines import streaming
 from pipelines.augmentation import Crop, fixed_crops, resized_size
-from pipelines.clip_sampling import dense_windows
+from pipelines.clip_sampling import dense_windows, num_windows
 from pipelines.decoding import BrokenVideoError, check_video, read_frames
 from pipelines.streaming import WindowStream, estimate_num_frames
 from tests.pipelines.video_files import write_video
@@ -124,14 +126,49 @@ def test_unneeded_frames_are_not_decoded(video, monkeypatch):
     decode = streaming._decode_ranked
 
     def counting(*arguments):
-        for index, frame in decode(*arguments):
-            decoded.append(index)
-            yield index, frame
+        for index, tick, frame in decode(*arguments):
+            if frame is not None:
+                decoded.append(index)
+            yield index, tick, frame
 
     monkeypatch.setattr(streaming, "_decode_ranked", counting)
     collect(video, frame_step=16)
     assert {0, 16, 32} <= set(decoded)
     assert len(decoded) < 0.7 * NUM_FRAMES
+
+
+@given(st.integers(1, 20), st.integers(1, 3), st.integers(1, NUM_FRAMES))
+@settings(max_examples=30, deadline=None)
+def test_frames_before_the_end_are_counted(video, step, window, end):
+    stream = WindowStream(
+        video, frame_step=step, window_frames=window, end_frame=end, batch_windows=99, **SETTINGS
+    )
+    (batch,) = stream
+    assert stream.num_frames == end
+    assert len(batch.seconds) == num_windows(end, window, step)
+
+
+@pytest.mark.parametrize(("frame_step", "num_passed_over"), [(7, 1), (20, 2), (2, 1), (1, 1)])
+def test_last_frames_that_are_passed_over_are_counted(
+    video, monkeypatch, frame_step, num_passed_over
+):
+    # x264 ends every video with a reference frame; other encoders do not.
+    ranked = streaming._ranked_packets
+    passed_over = range(NUM_FRAMES - num_passed_over, NUM_FRAMES)
+
+    def passing_over(packets):
+        for packet, rank in ranked(packets):
+            is_last = rank is not None and rank in passed_over
+            yield SimpleNamespace(pts=packet.pts, decode=list) if is_last else packet, rank
+
+    expected = collect(video, frame_step=frame_step)
+    monkeypatch.setattr(streaming, "_ranked_packets", passing_over)
+    stream = WindowStream(video, frame_step=frame_step, batch_windows=99, **SETTINGS)
+    (batch,) = stream
+    for found, wanted in zip(batch, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert stream.num_frames == NUM_FRAMES
+    assert stream.frames_per_second == pytest.approx(25)
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("mpeg4", "avi"), ("mjpeg", "mkv"), ("h264", "ts")])
@@ -230,7 +267,9 @@ def test_real_videos(data_folder):
                 list(WindowStream(path, frame_step=7, **SETTINGS))
             continue
         starts, frames = expected_windows(path, info, 0, 16, 3)
-        first, seconds, windows = collect(path, frame_step=16, window_frames=3)
+        stream = WindowStream(path, frame_step=16, window_frames=3, **SETTINGS)
+        first, seconds, windows = (np.concatenate(parts) for parts in zip(*stream, strict=True))
+        assert stream.num_frames == info.num_frames
         np.testing.assert_array_equal(first, starts)
         np.testing.assert_array_equal(windows, frames)
         # An AVI of packed frames has disordered time stamps.

@@ -114,6 +114,7 @@ def train(
       tfvlad train hmdb51/ run/ --lists hmdb51/splits --split 1 --split 2 --split 3
       tfvlad train features/c3d run/ --model attention-lstm --attended features/objects
     """
+    import keras
     from rich.console import Console
 
     from tfvlad.cli.run_folder import check_is_free
@@ -133,6 +134,7 @@ def train(
         folder = root / f"split{split}-seed{seed}" if several else root
         if several:
             console.print(f"[bold]Split {split}, seed {seed}[/bold]")
+            keras.backend.clear_session()  # the memory of the models before
         shared = {"split": split, "seed": seed, "console": console, **options}
         if on_features:
             from tfvlad.cli.feature_training import train_on_features

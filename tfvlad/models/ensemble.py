@@ -23,14 +23,18 @@ def is_multi_label(model: keras.Model) -> bool | None:
     return None
 
 
-def ensemble(models: Sequence[keras.Model], *, name: str = "ensemble") -> keras.Model:
+def ensemble(
+    models: Sequence[keras.Model], *, multi_label: bool | None = None, name: str = "ensemble"
+) -> keras.Model:
     """The mean of the class probabilities of several models.
 
     The layers are shared with the models. Softmax probabilities are averaged, sigmoid ones where
-    the models are multi-label; plain logits join either.
+    the models are multi-label.
 
     Args:
         models: at least two models to the same classes.
+        multi_label: classes do not exclude each other; by default as the models say, see
+            `is_multi_label`. Models of plain logits do not say it.
         name: the model's name.
 
     Returns:
@@ -38,8 +42,8 @@ def ensemble(models: Sequence[keras.Model], *, name: str = "ensemble") -> keras.
         log, or the logit, of the mean probability.
 
     Raises:
-        ValueError: fewer than two models, different numbers of classes, or some models multi-label
-            and others not.
+        ValueError: fewer than two models, different numbers of classes, some models multi-label
+            and others not, or `multi_label` missing where no model says it, or against a model.
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", section 4.3 (the
@@ -61,6 +65,18 @@ def ensemble(models: Sequence[keras.Model], *, name: str = "ensemble") -> keras.
             "`models` must all be multi-label or all single-label. Received: "
             f"multi_label={kinds} of {[model.name for model in models]}."
         )
+    known = {*kinds, multi_label} - {None}
+    if not known:
+        raise ValueError(
+            "`multi_label` must be True or False where all models are of plain logits. Received: "
+            f"multi_label=None for {[model.name for model in models]}."
+        )
+    if len(known) > 1:
+        raise ValueError(
+            "`multi_label` must agree with the models. Received: "
+            f"multi_label={multi_label} for {[model.name for model in models]} of "
+            f"multi_label={kinds}."
+        )
     inputs, scores = [], []
     for number, model in enumerate(models, 1):
         # Names are unique in a model: models of the same name, and their inputs, get a number.
@@ -73,5 +89,5 @@ def ensemble(models: Sequence[keras.Model], *, name: str = "ensemble") -> keras.
         scores.append(keras.layers.Reshape((1, num_classes[0]), dtype="float32")(score))
         inputs += own_inputs
     steps = keras.layers.Concatenate(axis=1, dtype="float32", name="model_scores")(scores)
-    mean = MeanScore(multi_label=True in kinds, dtype="float32", name="scores")
+    mean = MeanScore(multi_label=True in known, dtype="float32", name="scores")
     return keras.Model(inputs, mean(steps), name=name)

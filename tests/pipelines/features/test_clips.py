@@ -168,7 +168,12 @@ def test_a_dataset_feeds_a_map(folders):
 def test_test_chunks(folders):
     source = make_source(folders)
     chunks = list(source.test_chunks(num_chunks=7))
-    assert [[a.shape for a in arrays] for arrays in chunks] == [[(14, 12, 3), (14, 24, 2)]] * 5
+    # The videos of 50 and 192 frames have one chunk.
+    assert [[a.shape for a in arrays] for arrays in chunks] == [
+        [(num, 12, 3), (num, 24, 2)] for num in (2, 14, 14, 2, 14)
+    ]
+    for steps, centre in zip(chunks[0], read_epoch(source.subset([0]).dataset()), strict=False):
+        np.testing.assert_array_equal(steps, np.concatenate([centre, centre + 0.5]))
     block, frame = chunks[2]
     np.testing.assert_array_equal(block[7:], block[:7] + 0.5)
     np.testing.assert_array_equal(frame[7:], frame[:7] + 0.5)

@@ -3,12 +3,14 @@ import shutil
 import threading
 from collections import namedtuple
 
+import av
 import numpy as np
 import pytest
 
 from pipelines.annotations import read_folder
 from pipelines.clip_sampling import dense_windows
 from pipelines.decoding import check_video
+from pipelines.features import extraction
 from pipelines.features.clips import FeatureClipSource
 from pipelines.features.extraction import extract_features
 from pipelines.features.files import FeatureSet, read_features, read_info
@@ -83,6 +85,48 @@ def test_extracted_features_are_a_source_of_clips(root, tmp_path):
     assert labels.tolist() == [0, 0, 1]
 
 
+def test_files_grow_batch_by_batch(root, tmp_path):
+    sizes = []
+
+    def network(windows):
+        sizes.append(sum(path.stat().st_size for path in tmp_path.rglob("z.mkv.h5.*")))
+        return np.zeros((len(windows), 100_000), np.float32)
+
+    extract(root, tmp_path, network, videos=["b/z.mkv"], frame_step=2)
+    # The look at the output's shape; batches of 3 windows, and chunks are written whole.
+    assert len(sizes) == 1 + 4
+    grown = np.diff(sizes)
+    assert (grown[1:] >= 3 * 400_000).all()
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["z.mkv.h5"]
+
+
+@pytest.mark.filterwarnings("ignore:1 of 1 videos are broken")
+def test_a_video_that_breaks_leaves_no_file(tmp_path):
+    path = write_video(tmp_path / "v.mkv", 40, codec="mjpeg", pix_fmt="yuvj420p")
+    with av.open(path) as container:
+        positions = [packet.pos for packet in container.demux(video=0) if packet.size]
+    with open(path, "r+b") as file:
+        file.seek(positions[30] + 20)
+        file.write(bytes(2000))
+    calls = []
+    (broken,) = extract(
+        tmp_path,
+        tmp_path / "out",
+        lambda windows: calls.append(len(windows)) or corners(windows),
+        videos=["v.mkv"],
+    )
+    assert "Invalid data" in broken.reason
+    assert sum(calls) == 1 + 8
+    assert os.listdir(tmp_path / "out") == ["features.json"]
+
+
+def test_a_video_too_long_for_a_tfrecord_is_refused_before_the_work(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "estimate_num_frames", lambda _: 2**28)
+    error = r"must fit into a TFRecord example of 2 GB. Received: .*x.mp4 with 67108864 rows of 2 "
+    with pytest.raises(ValueError, match=error):
+        extract(root, tmp_path, file_format="tfrecord")
+
+
 def test_the_network_gets_batches_of_its_shape(root, tmp_path):
     shapes = []
 
@@ -120,6 +164,13 @@ def test_an_interrupted_extraction_goes_on(root, tmp_path):
     calls.clear()
     extract(root, tmp_path, lambda windows: calls.append(len(windows)) or corners(windows))
     assert calls == [1]  # only the look at the output's shape
+
+
+def test_the_weights_may_have_moved(root, tmp_path):
+    extract(root, tmp_path, videos=["a/x.mp4"])
+    extract(root, tmp_path, description={**DESCRIPTION, "weights": "elsewhere.h5"})
+    assert len(list(tmp_path.rglob("*.h5"))) == 3
+    assert FeatureSet.load(str(tmp_path)).weights is None  # as it was
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from pipelines.decoding import VideoInfo
 from pipelines.features.files import (
     FeatureFileInfo,
     FeatureSet,
+    FeatureWriter,
+    check_example,
     feature_dataset,
     read_features,
     read_info,
@@ -179,6 +181,57 @@ def test_what_is_written_is_checked(tmp_path):
     with pytest.raises(ValueError, match=r"in a TFRecord float32. Received: float16"):
         write_features(str(tmp_path / "v.tfrecord"), features.astype("float16"), seconds, **times)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("name", "dtype"), FORMATS)
+@given(cuts=st.sets(st.integers(1, 29)), has_flipped=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_batches_are_joined(tmp_path_factory, name, dtype, cuts, has_flipped):
+    folder = tmp_path_factory.mktemp("batches")
+    path = str(folder / name)
+    features, flipped, seconds = arrays(dtype, rows=30)
+    with FeatureWriter(path) as writer:
+        for batch in np.split(np.arange(30), sorted(cuts)):
+            mirrored = flipped[batch] if has_flipped else None
+            writer.append(features[batch], seconds[batch], mirrored)
+            assert not os.path.exists(path)
+        writer.finish(num_frames=250, frames_per_second=25.0)
+    assert os.listdir(folder) == [name]
+    np.testing.assert_array_equal(read_features(path), features)
+    if has_flipped:
+        np.testing.assert_array_equal(read_features(path, flipped=True), flipped)
+    info = read_info(path)
+    assert (info.num_rows, info.num_frames, info.flipped) == (30, 250, has_flipped)
+    np.testing.assert_allclose(info.seconds, seconds, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "dtype"), FORMATS)
+def test_an_unfinished_file_does_not_appear(tmp_path, name, dtype):
+    features, flipped, seconds = arrays(dtype)
+    with FeatureWriter(str(tmp_path / name)) as writer:
+        writer.append(features, seconds, flipped)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_example_has_two_gigabytes_at_most(tmp_path):
+    path = tmp_path / "v.tfrecord"
+    rows = 1000
+    features = np.ones((rows, 300), np.float32)
+    write_features(
+        str(path), features, np.arange(rows) * 1e3, num_frames=rows, frames_per_second=0.001
+    )
+    # The size that is checked is no less than the size on the disk, and close to it.
+    assert 0.9 * rows * (4 * 300 + 40) < path.stat().st_size < rows * (4 * 300 + 40)
+    fitting = (2**31 - 2**12 - 1) // (4 * 300 + 40)
+    check_example("v.mp4", fitting, 300, flipped=False)
+    check_example("v.mp4", fitting // 2, 300, flipped=True)
+    with pytest.raises(ValueError, match=r"v.mp4 with .* rows of 300 channels\. Choose hdf5, or a"):
+        check_example("v.mp4", fitting + 1, 300, flipped=False)
+    with pytest.raises(ValueError, match=r"rows of 300 channels, twice\. Choose hdf5"):
+        check_example("v.mp4", fitting // 2 + 1, 300, flipped=True)
+    wide = np.broadcast_to(np.float32(0), (2, 2**28))
+    with pytest.raises(ValueError, match=r"v.tfrecord with 2 rows of 268435456 channels"):
+        FeatureWriter(str(path)).append(wide, np.arange(2))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -69,6 +69,18 @@ def test_plain_logits_join():
     np.testing.assert_allclose(tf.sigmoid(together([clips, DATA[0]])), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_plain_logits_alone(multi_label):
+    backbone = tiny_backbone()
+    clips = normal(B, 2, 32, 32, 3)
+    models = [average_pooling(backbone, C, num_frames=2) for _ in range(2)]
+    together = ensemble(models, multi_label=multi_label)
+    assert is_multi_label(together) is multi_label
+    activation = tf.sigmoid if multi_label else tf.nn.softmax
+    expected = np.mean([activation(model(clips)) for model in models], axis=0)
+    np.testing.assert_allclose(activation(together([clips, clips])), expected, rtol=1e-4)
+
+
 def test_is_multi_label():
     assert is_multi_label(feature_softmax(C, DV)) is False
     assert is_multi_label(feature_softmax(C, DV, multi_label=True)) is True
@@ -96,3 +108,26 @@ class TestErrors:
         )
         with pytest.raises(ValueError, match=re.escape(message)):
             ensemble([plain_lstm(C, DV, multi_label=True), feature_softmax(C, DV)])
+
+    def test_unknown_kind(self):
+        model = average_pooling(tiny_backbone(), C, num_frames=2, name="pooling")
+        message = (
+            "`multi_label` must be True or False where all models are of plain logits. Received: "
+            "multi_label=None for ['pooling', 'pooling']."
+        )
+        with pytest.raises(ValueError, match=re.escape(message)):
+            ensemble([model, model])
+
+    @pytest.mark.parametrize("multi_label", [False, True])
+    def test_the_other_kind(self, multi_label):
+        models = [
+            average_pooling(tiny_backbone(), C, num_frames=2, name="pooling"),
+            plain_lstm(C, DV, multi_label=not multi_label),
+        ]
+        message = (
+            "`multi_label` must agree with the models. Received: "
+            f"multi_label={multi_label} for ['pooling', 'plain_lstm'] of "
+            f"multi_label=[None, {not multi_label}]."
+        )
+        with pytest.raises(ValueError, match=re.escape(message)):
+            ensemble(models, multi_label=multi_label)
