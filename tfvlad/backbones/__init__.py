@@ -70,7 +70,7 @@ class _Package(ModuleType):
     # The import of a module sets it as an attribute here, which would hide the function that is
     # named as its module.
     def __setattr__(self, name, value):
-        if name not in _MODULES:
+        if name not in _MODULES or not isinstance(value, ModuleType):
             super().__setattr__(name, value)
 
 

@@ -126,15 +126,11 @@ def features(
 
 def _videos(path: Path) -> tuple[list[str], str]:
     """The videos below a folder, or the one file, and the folder whose tree is mirrored."""
-    from pipelines.annotations import VIDEO_SUFFIXES
+    from pipelines.listing import videos_below
 
     if path.is_file():
         return [str(path)], str(path.parent)
-    found = sorted(
-        str(file)
-        for file in path.rglob("*")
-        if file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".")
-    )
+    found = videos_below(str(path))
     if not found:
         raise ValueError(f"There is no video below {path}.")
     return found, str(path)
