@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from pipelines import augmentation
 from pipelines.augmentation import RGB_SCALES, draw_color_matrix, draw_crop, fixed_crops
-from pipelines.clip_sampling import chunk_indices, segment_indices, uniform_indices
+from pipelines.clip_sampling import chunk_indices, epoch_order, segment_indices, uniform_indices
 from pipelines.decoding import VideoInfo, read_frames
 from pipelines.records import Annotations, VideoRecord, label_array, record_number
 from pipelines.video_index import BrokenVideo, drop_broken, file_stamp, index_videos
@@ -216,10 +216,7 @@ class VideoClipSource:
 
         def batches():
             number = next_epoch()
-            order = np.arange(len(self))
-            if shuffle:
-                # The third number keeps this stream apart from the clips', below 2**32 in theirs.
-                order = np.random.default_rng([self.seed, number, 2**32]).permutation(order)
+            order = epoch_order(len(self), (self.seed, number) if shuffle else None)
             begin = 0
             for clips in self._decode(order, batch_size, augment, number):
                 yield clips, self.labels[order[begin : begin + len(clips)]]

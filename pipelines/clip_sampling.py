@@ -134,6 +134,20 @@ def nearest_windows(
     return np.clip((2 * starts + stride - 1) // (2 * stride), 0, num_windows - 1)
 
 
+def epoch_order(num_clips: int, seed_and_epoch: tuple[int, int] | None) -> np.ndarray:
+    """The order in which an epoch visits the clips, int64 `(num_clips,)`.
+
+    Args:
+        num_clips: Clips of a source.
+        seed_and_epoch: What the shuffled order is drawn from; None keeps the clips in order.
+    """
+    order = np.arange(num_clips)
+    if seed_and_epoch is None:
+        return order
+    # The third number keeps this stream apart from the clips', below 2**32 in theirs.
+    return np.random.default_rng([*seed_and_epoch, 2**32]).permutation(order)
+
+
 def _check_positive(**counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:

@@ -11,10 +11,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from pipelines.decoding import BrokenVideoError, VideoInfo, check_video
+from pipelines.progress import progress_bar
 from pipelines.records import VideoRecord
 
 _CACHE_VERSION = 1
@@ -61,17 +59,10 @@ def index_videos(
         else:
             pending.append(path)
     pool = ThreadPoolExecutor(num_workers or os.cpu_count())
-    bar = Progress(
-        TextColumn("Checking videos"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress or not pending,
-    )
+    bar = progress_bar(disable=not progress or not pending)
     try:
         with bar:
-            task = bar.add_task("", total=len(paths), completed=len(results))
+            task = bar.add_task("Checking videos", total=len(paths), completed=len(results))
             futures = {pool.submit(_check, path): path for path in pending}
             saved = time.monotonic()
             for future in as_completed(futures):

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from pipelines.clip_sampling import chunk_indices, nearest_windows, uniform_indices
+from pipelines.clip_sampling import chunk_indices, epoch_order, nearest_windows, uniform_indices
+from pipelines.features.feature_index import files_of
 from pipelines.features.feature_set import FeatureFileInfo, FeatureSet, no_flipped_features
 from pipelines.features.files import read_features, read_info
 from pipelines.records import VideoRecord, label_array, record_number
@@ -163,10 +164,7 @@ class FeatureClipSource:
 
         def batches():
             number = next_epoch()
-            order = np.arange(len(self))
-            if shuffle:
-                # The third number keeps this stream apart from the clips', below 2**32 in theirs.
-                order = np.random.default_rng([self.seed, number, 2**32]).permutation(order)
+            order = epoch_order(len(self), (self.seed, number) if shuffle else None)
             for begin in range(0, len(order), batch_size):
                 chosen = order[begin : begin + batch_size]
                 clips = [self._clip(i, number if augment else None) for i in chosen]
@@ -260,11 +258,7 @@ class FeatureClipSource:
         self.labels = label_array(records, len(self.class_names), self.multi_label)
 
     def _paths(self, record: VideoRecord) -> tuple[str, ...]:
-        if len(self.folders) == 1:
-            return (record.path,)
-        first, second = self.feature_sets
-        name = os.path.relpath(record.path, self.folders[0]).removesuffix(first.file_suffix)
-        return record.path, os.path.join(self.folders[1], name + second.file_suffix)
+        return files_of(record, self.folders, self.feature_sets)
 
     def _segment(self, record: VideoRecord) -> range:
         info, frame_step = self._infos[record.path], self.feature_sets[0].frame_step

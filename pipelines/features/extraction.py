@@ -14,13 +14,12 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipelines.clip_sampling import num_windows
 from pipelines.decoding import BrokenVideoError
 from pipelines.features.feature_set import DESCRIPTION_NAME, FeatureSet
 from pipelines.features.files import FeatureWriter, check_example
+from pipelines.progress import progress_bar
 from pipelines.streaming import WindowBatch, WindowStream, estimate_num_frames
 from pipelines.video_index import BrokenVideo
 
@@ -105,14 +104,7 @@ def extract_features(
     pending = {video: path for video, path in targets.items() if not os.path.isfile(path)}
     _check_room(folder, list(pending), feature_set)
     broken: list[BrokenVideo] = []
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress or not pending,
-    )
+    bar = progress_bar(disable=not progress or not pending)
     # Closed, the decoding thread ends with the extraction, whatever ends that.
     with bar, closing(_ahead(_decode(pending, feature_set, batch_windows))) as decoded:
         task = bar.add_task("Videos", total=len(targets), completed=len(targets) - len(pending))

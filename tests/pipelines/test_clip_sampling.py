@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pipelines.clip_sampling import (
     chunk_indices,
     dense_windows,
+    epoch_order,
     nearest_windows,
     num_windows,
     segment_indices,
@@ -133,3 +134,10 @@ def test_counts_are_checked(value):
         nearest_windows(np.arange(3), 5, value)
     with pytest.raises(ValueError, match="`end_policy` must be one of drop, shift, repeat_last"):
         dense_windows(5, 2, end_policy="wrap")
+
+
+def test_epoch_order():
+    assert epoch_order(5, None).tolist() == [0, 1, 2, 3, 4]
+    first, again, later = (epoch_order(20, (3, epoch)).tolist() for epoch in (0, 0, 1))
+    assert first == again != later
+    assert sorted(first) == sorted(later) == list(range(20))

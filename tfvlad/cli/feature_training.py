@@ -153,12 +153,13 @@ def feature_source(
         ValueError: a set was extracted in another way.
     """
     for known, folder in zip(config.feature_sets, folders, strict=True):
-        found = asdict(FeatureSet.load(folder))
+        trained_on, found = FeatureSet(**known), FeatureSet.load(folder)
         for name in _OF_THE_SAME_KIND:
-            if json.loads(json.dumps(known[name])) != json.loads(json.dumps(found[name])):
+            there, here = getattr(trained_on, name), getattr(found, name)
+            if there != here:
                 raise ValueError(
                     f"'{folder}' holds other features than the model was trained on: {name} is "
-                    f"{found[name]}, and {known[name]} there."
+                    f"{here}, and {there} there."
                 )
     return FeatureClipSource(
         records,

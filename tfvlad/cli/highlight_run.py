@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipelines.clip_sampling import (
     chunk_indices,
@@ -23,6 +21,7 @@ from pipelines.clip_sampling import (
     uniform_indices,
 )
 from pipelines.decoding import VideoInfo
+from pipelines.progress import progress_bar
 from pipelines.streaming import WindowStream
 from tfvlad.cli.extraction import compiled, rebuild
 from tfvlad.cli.run_folder import FeatureRunConfig, RunConfig, load_config, load_model
@@ -296,15 +295,7 @@ def _clip_frames(folder: Path) -> int:
 
 def predict_video(model: ChunkModel, path: str, info: VideoInfo) -> ChunkPredictions:
     """Predict every chunk of a video behind a progress bar."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
+    with progress_bar(transient=True) as bar:
         task = bar.add_task(
             f"Chunks of {Path(path).name}", total=len(model.chunks(info.num_frames))
         )
