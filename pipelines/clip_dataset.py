@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -15,37 +16,39 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import augmentation
-from pipelines.augmentation import RGB_SCALES, draw_color_matrix, draw_crop, fixed_crops
-from pipelines.clip_sampling import chunk_indices, epoch_order, segment_indices, uniform_indices
-from pipelines.decoding import VideoInfo, read_frames
+from pipelines.clip_reader import ClipReader
+from pipelines.clip_sampling import epoch_order
 from pipelines.records import Annotations, VideoRecord, label_array, record_number
 from pipelines.video_index import BrokenVideo, drop_broken, file_stamp, index_videos
-
-SAMPLINGS = ("uniform", "segments", "chunk")
-# Part of every fingerprint: a change of the pixels a clip is made of must change it.
-_FORMAT_VERSION = 1
+from pipelines.video_info import VideoInfo
 
 
 class VideoClipSource:
     """Labelled clips that are decoded on demand, by a pool of threads.
 
-    Clip i holds `num_frames` RGB frames of record i. Augmented, its frames (unless
-    `sampling="uniform"`), its crop, flip and colours are drawn from the seed, the variant and the
-    record alone: the same whatever the number of threads and the other records. Not augmented, it
-    is the centre crop, or `test_crops` fixed crops.
+    Clip i holds `num_frames` RGB frames of record i, or as many stacks of optical flow around these
+    frames (`read_flow`). Augmented, its frames (unless `sampling="uniform"`), its crop, flip and
+    colours are drawn from the seed, the variant and the record alone: the same whatever the number
+    of threads and the other records, and the same for frames and flow where the scales are. Not
+    augmented, it is the centre crop, or all views of a test.
 
     Args:
-        records: Clips; each has one label unless `multi_label`.
+        records: Clips; each has one label unless `multi_label`. A video is a file or a frame
+            folder.
         class_names: Names of the classes.
-        index: What `index_videos` returned; by default the videos are checked here.
-        num_frames: Frames of a clip.
+        index: What `index_videos` returned for the stream; by default the videos are checked here.
+        num_frames: Frames, or stacks, of a clip.
         sampling: "uniform" (`uniform_indices`), "segments" (`segment_indices`) or "chunk"
             (`chunk_indices`: `num_frames` consecutive ones).
         image_size: Side of a clip's frames, pixels.
         short_side: Shorter side of the frame that crops are taken from, pixels.
-        test_crops: 1, 5 or 10; with more than 1, clips have the shape
-            `(test_crops, num_frames, image_size, image_size, 3)` and are not augmented.
-        scales: Scales of the jittered crops.
+        stream: "rgb", or "flow" for the optical flow in frame folders.
+        stack_frames: Flow frames of a stack, which has twice as many channels: x, y, x, y, ...
+        test_crops: 1, 5 or 10 crops.
+        test_clips: Clips spread over each video, see `spread_clips`. With more than one clip or
+            crop, clips have the shape `(test_clips * test_crops, *shape of one)`, the crops of the
+            first clip first, and are not augmented.
+        scales: Scales of the jittered crops; by default `RGB_SCALES` or `FLOW_SCALES`.
         color_jitter: Strength of the colour jitter, 0 to 1; see `draw_color_matrix`.
         multi_label: Labels are multi-hot.
         seed: Non-negative seed of shuffling and augmentation.
@@ -66,75 +69,61 @@ class VideoClipSource:
         sampling: str = "uniform",
         image_size: int = 224,
         short_side: int = 256,
+        stream: str = "rgb",
+        stack_frames: int = 10,
         test_crops: int = 1,
-        scales: Sequence[float] = RGB_SCALES,
+        test_clips: int = 1,
+        scales: Sequence[float] | None = None,
         color_jitter: float = 0.0,
         multi_label: bool = False,
         seed: int = 0,
         num_workers: int | None = None,
     ):
-        counts = {"num_frames": num_frames, "image_size": image_size, "short_side": short_side}
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}.")
-        if sampling not in SAMPLINGS:
-            raise ValueError(
-                f"`sampling` must be one of {', '.join(SAMPLINGS)}. Received: {sampling!r}."
-            )
-        if test_crops not in (1, 5, 10):
-            raise ValueError(f"`test_crops` must be 1, 5 or 10. Received: test_crops={test_crops}.")
-        if not 0 <= color_jitter <= 1:
-            raise ValueError(
-                f"`color_jitter` must lie between 0 and 1. Received: color_jitter={color_jitter}."
-            )
+        self.reader = ClipReader(
+            num_frames=num_frames,
+            sampling=sampling,
+            image_size=image_size,
+            short_side=short_side,
+            stream=stream,
+            stack_frames=stack_frames,
+            test_crops=test_crops,
+            test_clips=test_clips,
+            scales=scales,
+            color_jitter=color_jitter,
+        )
         if not records:
             raise ValueError("`records` is empty: there is nothing to decode.")
-        self.records = tuple(records)
+        if index is None:
+            index = index_videos((r.path for r in records), stream=stream)
         self.class_names = tuple(class_names)
-        self.index = index_videos(r.path for r in records) if index is None else index
-        self.num_frames = num_frames
-        self.sampling = sampling
-        self.image_size = image_size
-        self.short_side = short_side
-        self.test_crops = test_crops
-        self.scales = tuple(scales)
-        self.color_jitter = color_jitter
+        self.index = index
         self.multi_label = multi_label
         self.seed = seed
         self.num_workers = num_workers or os.cpu_count() or 1
+        self._choose(tuple(records))
         _, broken = drop_broken(self.records, self.index, max_broken=len(self.records))
         if broken:
             raise ValueError(
                 f"{len(broken)} records are broken, first: {broken[0].path} ({broken[0].reason}). "
                 "Leave them out with `drop_broken(records, index)`."
             )
-        self.labels = label_array(self.records, len(self.class_names), multi_label)
+
+    def _choose(self, records: tuple[VideoRecord, ...]) -> None:
+        self.records = records
+        self.labels = label_array(records, len(self.class_names), self.multi_label)
 
     def __len__(self) -> int:
         return len(self.records)
 
     @property
     def clip_shape(self) -> tuple[int, ...]:
-        shape = (self.num_frames, self.image_size, self.image_size, 3)
-        return shape if self.test_crops == 1 else (self.test_crops, *shape)
+        return self.reader.clip_shape
 
     def subset(self, indices: Iterable[int]) -> VideoClipSource:
         """Returns a source of the chosen records with the same settings."""
-        return VideoClipSource(
-            [self.records[i] for i in indices],
-            self.class_names,
-            index=self.index,
-            num_frames=self.num_frames,
-            sampling=self.sampling,
-            image_size=self.image_size,
-            short_side=self.short_side,
-            test_crops=self.test_crops,
-            scales=self.scales,
-            color_jitter=self.color_jitter,
-            multi_label=self.multi_label,
-            seed=self.seed,
-            num_workers=self.num_workers,
-        )
+        source = copy.copy(self)
+        source._choose(tuple(self.records[i] for i in indices))
+        return source
 
     def fingerprints(self, augment: bool = False) -> list[str]:
         """Returns, for each clip, a hash of everything that its pixels depend on (not its labels).
@@ -142,10 +131,7 @@ class VideoClipSource:
         A clip keeps its fingerprint in every list of records: features computed for one split
         serve the others.
         """
-        settings = [_FORMAT_VERSION, self.num_frames, self.sampling, self.image_size]
-        settings += [self.short_side, self.test_crops]
-        if augment:
-            settings += [self.scales, self.color_jitter, self.seed]
+        settings = [*self.reader.settings(augment), self.seed if augment else None]
         return [
             hashlib.sha256(
                 json.dumps(
@@ -234,9 +220,10 @@ class VideoClipSource:
         self, order: np.ndarray, batch_size: int, augment: bool, variant: int
     ) -> Iterator[np.ndarray]:
         """Yields batches in order while the pool fills the next ones."""
-        if augment and self.test_crops > 1:
+        if augment and self.reader.num_views > 1:
             raise ValueError(
-                f"Augmented clips have one crop. Received: test_crops={self.test_crops}, "
+                "Augmented clips have one clip and one crop a video. Received: "
+                f"test_clips={self.reader.test_clips}, test_crops={self.reader.test_crops}, "
                 "augment=True."
             )
         # Enough clips in flight that no worker waits for the slowest one.
@@ -264,39 +251,10 @@ class VideoClipSource:
         info = self.index[record.path]
         if isinstance(info, BrokenVideo):  # __init__ refuses these
             raise ValueError(f"{info.path}: {info.reason}")
-        segment = info.segment(record.start_seconds, record.end_seconds)
-        frame_size = augmentation.resized_size(info.width, info.height, self.short_side)
         rng = None
         if augment:
             rng = np.random.default_rng([self.seed, variant, record_number(record)])
-        indices = self._indices(len(segment), rng)
-        color_matrix = None
-        if rng is None:
-            crops = fixed_crops(*frame_size, self.image_size, self.test_crops)
-        else:
-            crops = (draw_crop(rng, *frame_size, self.image_size, self.scales),)
-            if self.color_jitter:
-                color_matrix = draw_color_matrix(rng, self.color_jitter)
-        frames = out if self.test_crops > 1 else out[None]
-        read_frames(
-            record.path,
-            segment.start + np.sort(indices),
-            crops=crops,
-            image_size=self.image_size,
-            color_matrix=color_matrix,
-            info=info,
-            out=frames,
-        )
-        if (np.diff(indices) < 0).any():  # a short video that starts again
-            ranks = np.argsort(np.argsort(indices, kind="stable"))
-            frames[:] = frames[:, ranks]
-
-    def _indices(self, num_frames: int, rng: np.random.Generator | None) -> np.ndarray:
-        if self.sampling == "segments":
-            return segment_indices(num_frames, self.num_frames, rng)
-        if self.sampling == "chunk":
-            return chunk_indices(num_frames, self.num_frames, rng)
-        return uniform_indices(num_frames, self.num_frames)
+        self.reader.read(record, info, rng, out)
 
 
 def clip_dataset(
@@ -306,6 +264,7 @@ def clip_dataset(
     augment: bool = False,
     max_broken: int | None = None,
     cache_path: str | None = None,
+    stream: str = "rgb",
     **source_options,
 ) -> tf.data.Dataset:
     """Checks the videos of an annotation and returns their clips in batches.
@@ -317,17 +276,21 @@ def clip_dataset(
         augment: Draw frames, crop, flip and colours.
         max_broken: Most broken videos to leave out, with a warning; see `drop_broken`.
         cache_path: Where to keep what the check found; see `index_videos`.
+        stream: "rgb" or "flow"; see `VideoClipSource`.
         **source_options: Further arguments of `VideoClipSource`, such as `num_frames`.
 
     Returns:
         See `VideoClipSource.dataset`.
     """
-    index = index_videos((r.path for r in annotations.records), cache_path=cache_path)
+    paths = (r.path for r in annotations.records)
+    index = index_videos(paths, cache_path=cache_path, stream=stream)
     records, broken = drop_broken(annotations.records, index, max_broken)
     if broken:
         names = "".join(f"\n  {b.path}: {b.reason}" for b in broken)
         warnings.warn(f"{len(broken)} broken videos are left out:{names}", stacklevel=2)
-    source = VideoClipSource(records, annotations.class_names, index=index, **source_options)
+    source = VideoClipSource(
+        records, annotations.class_names, index=index, stream=stream, **source_options
+    )
     return source.dataset(batch_size, shuffle, augment)
 
 

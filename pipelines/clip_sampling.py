@@ -69,6 +69,33 @@ def chunk_indices(
     return (start + np.arange(chunk_frames, dtype=np.int64)) % num_frames
 
 
+def spread_clips(
+    num_frames: int, num_samples: int = 25, num_clips: int = 1, consecutive: bool = False
+) -> np.ndarray:
+    """Spreads several clips over a video, whose scores are averaged at test time.
+
+    Args:
+        num_frames: Frames of the video.
+        num_samples: Frames of a clip.
+        num_clips: Clips. One is `uniform_indices`, or the chunk of `chunk_indices`, without a draw.
+        consecutive: Each clip is a chunk of consecutive frames, as in `chunk_indices`, and the
+            chunks' starts are spread over the video. Otherwise each clip spans the whole video and
+            the clips take turns: clip k has the samples k, k + num_clips, ... of
+            `uniform_indices(num_frames, num_samples * num_clips)`.
+
+    Returns:
+        int64 `(num_clips, num_samples)`.
+    """
+    if not consecutive:
+        _check_positive(num_samples=num_samples, num_clips=num_clips)
+        samples = uniform_indices(num_frames, num_samples * num_clips)
+        return samples.reshape(num_samples, num_clips).T
+    _check_positive(num_frames=num_frames, num_samples=num_samples, num_clips=num_clips)
+    num_spare = max(num_frames - num_samples, 0)
+    starts = (2 * np.arange(num_clips, dtype=np.int64) + 1) * num_spare // (2 * num_clips)
+    return (starts[:, None] + np.arange(num_samples, dtype=np.int64)) % num_frames
+
+
 def dense_windows(
     num_frames: int, window_size: int, stride: int | None = None, end_policy: str = "shift"
 ) -> np.ndarray:

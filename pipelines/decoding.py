@@ -1,19 +1,26 @@
-"""Video files -> chosen frames. This module and `streaming` know a codec (FFmpeg, through PyAV)."""
+"""Video files and frame folders -> chosen frames.
+
+This module and `streaming` know a codec (FFmpeg, through PyAV).
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from pipelines.augmentation import Crop
+from pipelines.augmentation import Crop, resized_size
 from pipelines.frame_conversion import FrameConverter
+from pipelines.frame_folders import STREAMS, check_frame_folder, read_images
+from pipelines.video_info import BrokenVideoError, VideoInfo
+
+__all__ = ["BrokenVideoError", "VideoInfo", "check_video", "iterate_frames", "read_frames"]
 
 # Planar 8-bit YUV, which needs no conversion by swscale.
 _YUV_PLANES = frozenset(f"yuv{j}{s}p" for j in ("", "j") for s in (411, 420, 422, 440, 444))
@@ -23,87 +30,36 @@ _SEEK_COST_FRAMES = 8
 _SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 
 
-class BrokenVideoError(ValueError):
-    """A file that is no video or cannot be decoded to its end; the message says why."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What decoding every frame of a video told.
+def check_video(path: str, stream: str = "rgb") -> VideoInfo:
+    """Decodes every frame of a video, without converting any, and describes it.
 
     Args:
-        num_frames: Frames, counted by decoding (containers' own counts are often wrong).
-        frames_per_second: Mean frame rate.
-        width: Pixels, as displayed.
-        height: Pixels, as displayed.
-        rotation_degrees: Clockwise rotation from the stored to the displayed frame.
-        seconds_per_tick: Unit of `frame_ticks`.
-        frame_ticks: Presentation time of every frame, a `range` where the rate is constant; empty
-            where the file's time stamps do not ascend, and then no seeking is done.
-        key_frames: Indices of the frames that decoding can begin with.
-    """
-
-    num_frames: int
-    frames_per_second: float
-    width: int
-    height: int
-    rotation_degrees: int = 0
-    seconds_per_tick: float = 0.0
-    frame_ticks: range | tuple[int, ...] = ()
-    key_frames: tuple[int, ...] = ()
-
-    @property
-    def duration_seconds(self) -> float:
-        return self.num_frames / self.frames_per_second
-
-    def frame_seconds(self) -> np.ndarray:
-        """Returns the time of every frame from the first one, float64 `(num_frames,)`."""
-        if not self.frame_ticks:
-            return np.arange(self.num_frames) / self.frames_per_second
-        ticks = np.asarray(self.frame_ticks, dtype=np.int64)
-        return (ticks - ticks[0]) * self.seconds_per_tick
-
-    def segment(self, start_seconds: float | None, end_seconds: float | None) -> range:
-        """Returns the indices of the frames shown from the start up to, exclusively, the end.
-
-        Raises:
-            ValueError: If no frame is shown within the segment.
-        """
-        if start_seconds is None and end_seconds is None:
-            return range(self.num_frames)
-        seconds = self.frame_seconds() + 1e-6  # a bound on a frame's own time, in spite of rounding
-        start = int(np.searchsorted(seconds, start_seconds or 0.0))
-        end = self.num_frames
-        if end_seconds is not None:
-            end = int(np.searchsorted(seconds, end_seconds))
-        if start >= end:
-            raise ValueError(
-                f"No frame lies in the segment from {start_seconds} to {end_seconds} s; the video "
-                f"lasts {self.duration_seconds:.2f} s."
-            )
-        return range(start, end)
-
-
-def check_video(path: str) -> VideoInfo:
-    """Decodes every frame of a video, without converting any, and describes it.
+        path: Video file, or frame folder; see `frame_folders`.
+        stream: "rgb", or "flow" for the optical flow of a frame folder.
 
     Raises:
         BrokenVideoError: If the file cannot be opened, has no video stream or no frame, or a frame
-            cannot be decoded.
+            cannot be decoded; if there is no optical flow.
     """
+    if stream not in STREAMS:
+        raise ValueError(f"`stream` must be one of {', '.join(STREAMS)}. Received: {stream!r}.")
+    if os.path.isdir(path):
+        return check_frame_folder(path, stream)
+    if stream == "flow":
+        raise BrokenVideoError("a video file has no optical flow: compute it with `tfvlad flow`")
     ticks: list[int | None] = []
     key_frames = []
     first = None
     try:
         with open_video(path) as container:
-            stream = container.streams.video[0]
-            for frame in container.decode(stream):
+            video = container.streams.video[0]
+            for frame in container.decode(video):
                 first = first or (frame.width, frame.height, frame_rotation(frame))
                 if frame.key_frame:
                     key_frames.append(len(ticks))
                 ticks.append(frame.pts)
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-            seconds_per_tick = float(stream.time_base or 0)
+            rate = float(video.average_rate or video.guessed_rate or 25)
+            seconds_per_tick = float(video.time_base or 0)
     except (av.error.FFmpegError, OSError) as error:
         position = f"decoding fails after {len(ticks)} frames: " if ticks else ""
         raise BrokenVideoError(f"{position}{error.strerror or error}") from None
@@ -138,7 +94,7 @@ def read_frames(
     cheaper; the frames are the same ones as without.
 
     Args:
-        path: Video file.
+        path: Video file, or frame folder.
         indices: Frame indices in presentation order, ascending, repeats allowed.
         crops: Boxes of the displayed frame, each in the coordinates of a resized frame; by default
             the whole frame.
@@ -171,8 +127,9 @@ def read_frames(
     reformatter = VideoReformatter()
     images = np.empty(0, np.uint8)
     missing = set(slots)
+    is_folder = os.path.isdir(path)
     try:
-        for decode in (_decode_by_ticks, _decode_in_order):
+        for decode in [_decode_images] if is_folder else [_decode_by_ticks, _decode_in_order]:
             for index, frame in decode(path, list(slots), info):
                 if converter is None:
                     converter = frame_converter(frame, crops, image_size, color_matrix)
@@ -187,13 +144,47 @@ def read_frames(
                 break
     except (av.error.FFmpegError, OSError) as error:
         raise BrokenVideoError(f"{path}: {error.strerror or error}") from None
+    except BrokenVideoError as error:
+        raise BrokenVideoError(f"{path}: {error}") from None
     if missing:
         raise BrokenVideoError(f"{path}: frame {min(missing)} cannot be decoded; is it the end?")
     return images[0] if crops is None else images
 
 
+def iterate_frames(path: str, short_side: int) -> Iterator[np.ndarray]:
+    """Decodes a video from its first frame to its last.
+
+    Args:
+        path: Video file, or frame folder.
+        short_side: Shorter side of the resized frames, pixels.
+
+    Yields:
+        RGB, uint8 `(H, W, 3)`.
+
+    Raises:
+        BrokenVideoError: If a frame cannot be decoded.
+    """
+    converter: FrameConverter | None = None
+    reformatter = VideoReformatter()
+    try:
+        for frame in _all_frames(path):
+            if converter is None:
+                size = displayed_size(frame.width, frame.height, frame_rotation(frame))
+                width, height = resized_size(*size, short_side)
+                converter = frame_converter(frame, None, (height, width), None)
+            image = np.empty((1, *converter.size, 3), np.uint8)
+            convert_frame(frame, converter, reformatter, image)
+            yield image[0]
+    except (av.error.FFmpegError, OSError) as error:
+        raise BrokenVideoError(f"{path}: {error.strerror or error}") from None
+    except BrokenVideoError as error:
+        raise BrokenVideoError(f"{path}: {error}") from None
+
+
 def open_video(path: str) -> av.container.InputContainer:
     """Opens a file for decoding its first video stream in one thread."""
+    if os.path.isdir(path):
+        raise BrokenVideoError("a folder, where a video file is needed")
     # Metadata in a foreign encoding is no reason to refuse a video.
     container = av.open(path, metadata_errors="replace")
     if not container.streams.video:
@@ -202,6 +193,23 @@ def open_video(path: str) -> av.container.InputContainer:
     # Clips are decoded in parallel; threads within a decoder would oversubscribe the cores.
     container.streams.video[0].codec_context.thread_count = 1
     return container
+
+
+def _all_frames(path: str) -> Iterator[av.VideoFrame]:
+    if os.path.isdir(path):
+        for _, image in read_images(path):
+            yield av.VideoFrame.from_ndarray(image, format="rgb24")
+        return
+    with open_video(path) as container:
+        yield from container.decode(video=0)
+
+
+def _decode_images(
+    path: str, wanted: list[int], info: VideoInfo | None
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes images of a frame folder."""
+    for index, image in read_images(path, wanted):
+        yield index, av.VideoFrame.from_ndarray(image, format="rgb24")
 
 
 def _decode_in_order(

@@ -64,6 +64,13 @@ class FrameConverter:
                 cv2.transform(image, self.color_matrix, dst=image)
             self._mirror(number, image)
 
+    def convert_grey(self, plane: np.ndarray, images: np.ndarray) -> None:
+        """Cuts and resizes a uint8 `(H, W)` plane into `(num_crops, height, width)`."""
+        (plane,) = self._displayed([plane])
+        for number, image in enumerate(images):
+            self._resize(plane, number, image)
+            self._mirror(number, image)
+
     def convert_yuv(
         self, planes: Sequence[np.ndarray], images: np.ndarray, colorspace: int, full_range: bool
     ) -> None:

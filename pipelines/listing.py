@@ -7,10 +7,12 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipelines.records import VideoRecord, file_identity
-
-VIDEO_SUFFIXES = frozenset(
-    [".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"]
+from pipelines.frame_folders import is_frame_folder, is_frame_name
+from pipelines.records import (
+    VIDEO_SUFFIXES,
+    VideoRecord,
+    file_identity,
+    without_video_suffix,
 )
 
 # <source video>_<class>_<visible body>_<camera motion>_np<people>_<view>_<quality>_<number>
@@ -20,6 +22,8 @@ _UCF101_NAME = re.compile(r"v_(?P<group>.+_g\d+)_c\d+")
 
 class Listing:
     """The files a list names: joins them with their root and finds missing and repeated ones.
+
+    Where a listed file is missing, the frame folder of its name without suffix is taken.
 
     Args:
         root: Folder that the names are relative to.
@@ -36,11 +40,14 @@ class Listing:
 
     def add(self, name: str, where: str, segment: tuple = (None, None)) -> str:
         path = os.path.join(self.root, name + self.file_suffix)
+        is_missing = not os.path.isfile(path)
+        if is_missing and not self.file_suffix and is_frame_folder(without_video_suffix(path)):
+            path, is_missing = without_video_suffix(path), False
         key = (file_identity(path), *segment)
         if key in self.first:
             raise ValueError(f"{where}: {name} is listed twice, first in {self.first[key]}.")
         self.first[key] = where
-        if not os.path.isfile(path):
+        if is_missing:
             self.missing.append(f"{name} ({where})")
         return path
 
@@ -53,22 +60,29 @@ class Listing:
 
 
 def videos_below(folder: str, file_suffix: str = "") -> list[str]:
-    """Lists the video files in a folder and those below it, or `<video><file_suffix>`, sorted."""
-    paths = (os.path.join(base, name) for base, _, names in os.walk(folder) for name in names)
-    return sorted(
-        path
-        for path in paths
-        if path.endswith(file_suffix)
-        and os.path.splitext(path.removesuffix(file_suffix))[1].lower() in VIDEO_SUFFIXES
-        and not os.path.basename(path).startswith(".")
-    )
+    """Lists the video files and frame folders in a folder and those below it, sorted.
+
+    With a suffix, the files `<video><file_suffix>` instead.
+    """
+    paths = []
+    for base, _, names in os.walk(folder):
+        if not file_suffix and any(map(is_frame_name, names)):
+            paths.append(base)
+        paths += [
+            os.path.join(base, name)
+            for name in names
+            if name.endswith(file_suffix)
+            and os.path.splitext(name.removesuffix(file_suffix))[1].lower() in VIDEO_SUFFIXES
+        ]
+    return sorted(path for path in paths if not os.path.basename(path).startswith("."))
 
 
 def video_stem(path: str) -> str:
     """Returns a video's name without folder and suffix, also of a file `<video>.h5` beside it."""
-    stem, _ = os.path.splitext(os.path.basename(path))
-    shorter, suffix = os.path.splitext(stem)
-    return shorter if suffix.lower() in VIDEO_SUFFIXES else stem
+    name = os.path.basename(path)
+    stem, _ = os.path.splitext(name)
+    shorter = without_video_suffix(stem)
+    return without_video_suffix(name) if shorter == stem else shorter
 
 
 def list_lines(path: str) -> Iterator[tuple[str, str]]:

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+VIDEO_SUFFIXES = frozenset(
+    [".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"]
+)
+
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One labelled clip: a whole video file or a segment of it.
+    """One labelled clip: a whole video or a segment of it.
 
     Args:
-        path: Video file.
+        path: Video file, or frame folder.
         labels: Class indices, usually one; several or none in a multi-label task.
         start_seconds: Start of the segment from the first frame; None is the start of the file.
         end_seconds: End of the segment, exclusive; None is the end of the file.
@@ -144,9 +148,20 @@ def label_array(records: Sequence[VideoRecord], num_classes: int, multi_label: b
 
 
 def record_number(record: VideoRecord) -> int:
-    """Returns a number of the clip that depends neither on its list nor on its folder."""
-    identity = [os.path.basename(record.path), record.start_seconds, record.end_seconds]
+    """Returns a number of the clip that depends neither on its list nor on its folder.
+
+    A video file and a frame folder of its name, without the suffix, have the same number: clips of
+    frames and of optical flow are cropped alike.
+    """
+    name = without_video_suffix(os.path.basename(record.path))
+    identity = [name, record.start_seconds, record.end_seconds]
     return zlib.crc32(json.dumps(identity).encode())
+
+
+def without_video_suffix(path: str) -> str:
+    """Returns the path, or name, of a video without the suffix that makes it a video file."""
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else path
 
 
 def file_identity(path: str) -> str:

@@ -8,12 +8,13 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from pipelines.decoding import BrokenVideoError, VideoInfo, check_video
+from pipelines.decoding import check_video
 from pipelines.progress import progress_bar
 from pipelines.records import VideoRecord
+from pipelines.video_info import BrokenVideoError, VideoInfo
 
 _CACHE_VERSION = 1
 _SAVE_INTERVAL_SECONDS = 10.0
@@ -35,15 +36,18 @@ def index_videos(
     num_workers: int | None = None,
     cache_path: str | None = None,
     progress: bool = True,
+    stream: str = "rgb",
 ) -> VideoIndex:
     """Decodes every frame of every video once and describes it or says why it is broken.
 
     Args:
-        paths: Video files; repeats are decoded once.
+        paths: Video files or frame folders; repeats are decoded once.
         num_workers: Files decoded at a time; by default one a processor.
         cache_path: JSON file that keeps the results. A file of unchanged path, size and time of
-            modification is not decoded again, so that an interrupted check goes on where it was.
+            modification (a folder: of unchanged names) is not decoded again, so that an interrupted
+            check goes on where it was.
         progress: Show a progress bar with the remaining time on the standard error stream.
+        stream: "rgb", or "flow" for the optical flow of frame folders; see `check_video`.
 
     Returns:
         A `VideoInfo` or a `BrokenVideo` for each path, in the order of `paths`.
@@ -53,7 +57,7 @@ def index_videos(
     results: VideoIndex = {}
     pending = []
     for path in paths:
-        entry = cache.get(os.path.abspath(path))
+        entry = cache.get(_cache_key(path, stream))
         if entry is not None and entry["stamp"] == file_stamp(path):
             results[path] = _from_json(path, entry)
         else:
@@ -63,12 +67,12 @@ def index_videos(
     try:
         with bar:
             task = bar.add_task("Checking videos", total=len(paths), completed=len(results))
-            futures = {pool.submit(_check, path): path for path in pending}
+            futures = {pool.submit(_check, path, stream): path for path in pending}
             saved = time.monotonic()
             for future in as_completed(futures):
                 path = futures[future]
                 stamp, results[path] = future.result()
-                cache[os.path.abspath(path)] = {"stamp": stamp, **_to_json(results[path])}
+                cache[_cache_key(path, stream)] = {"stamp": stamp, **_to_json(results[path])}
                 bar.advance(task)
                 if time.monotonic() - saved > _SAVE_INTERVAL_SECONDS:
                     _save_cache(cache_path, cache)
@@ -143,10 +147,15 @@ def file_stamp(path: str) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _check(path: str) -> tuple[list[int], VideoInfo | BrokenVideo]:
+def _cache_key(path: str, stream: str) -> str:
+    path = os.path.abspath(path)
+    return path if stream == "rgb" else f"{path} ({stream})"
+
+
+def _check(path: str, stream: str) -> tuple[list[int], VideoInfo | BrokenVideo]:
     stamp = file_stamp(path)
     try:
-        return stamp, check_video(path)
+        return stamp, check_video(path, stream)
     except BrokenVideoError as error:
         return stamp, BrokenVideo(path, str(error))
 
@@ -154,24 +163,13 @@ def _check(path: str) -> tuple[list[int], VideoInfo | BrokenVideo]:
 def _to_json(result: VideoInfo | BrokenVideo) -> dict[str, Any]:
     if isinstance(result, BrokenVideo):
         return {"reason": result.reason}
-    info = asdict(result)
-    ticks = result.frame_ticks
-    if isinstance(ticks, range):
-        info["frame_ticks"] = {"start": ticks.start, "stop": ticks.stop, "step": ticks.step}
-    return {"info": info}
+    return {"info": result.to_json()}
 
 
 def _from_json(path: str, entry: dict[str, Any]) -> VideoInfo | BrokenVideo:
     if "reason" in entry:
         return BrokenVideo(path, entry["reason"])
-    info = dict(entry["info"])
-    ticks = info["frame_ticks"]
-    if isinstance(ticks, dict):
-        info["frame_ticks"] = range(ticks["start"], ticks["stop"], ticks["step"])
-    else:
-        info["frame_ticks"] = tuple(ticks)
-    info["key_frames"] = tuple(info["key_frames"])
-    return VideoInfo(**info)
+    return VideoInfo.from_json(entry["info"])
 
 
 def _load_cache(path: str | None) -> dict[str, dict[str, Any]]:

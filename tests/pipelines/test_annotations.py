@@ -15,6 +15,7 @@ from pipelines.annotations import (
     source_group,
     split_validation,
 )
+from pipelines.records import record_number
 from tests.pipelines.video_files import write_tree
 
 
@@ -29,6 +30,59 @@ def test_folder_sorts_classes_and_videos(tmp_path):
     assert annotations.class_names == ("a", "b")
     found = [(os.path.relpath(r.path, tmp_path), r.labels) for r in annotations.records]
     assert found == [("a/x/3.mkv", (0,)), ("b/1.AVI", (1,)), ("b/2.mp4", (1,))]
+
+
+FRAMES = ("img_00001.jpg", "img_00002.jpg")
+
+
+def test_folder_of_frame_folders(tmp_path):
+    flow = ("flow_x_00001.jpg", "flow_y_00001.jpg")
+    for video, names in {"a/v.1": FRAMES, "a/x/w": flow, "b/u": FRAMES + flow}.items():
+        write_tree(tmp_path / video, names)
+    write_tree(tmp_path, ["b/.t.partial/img_00001.jpg", "b/2.mp4", "c/img_1.jpg", "c/img.jpg"])
+    annotations = read_folder(str(tmp_path))
+    found = [(os.path.relpath(r.path, tmp_path), r.labels) for r in annotations.records]
+    assert found == [("a/v.1", (0,)), ("a/x/w", (0,)), ("b/2.mp4", (1,)), ("b/u", (1,))]
+    write_tree(tmp_path, ["a/v.1/img_00001.mp4.h5"])
+    (record,) = read_folder(str(tmp_path), file_suffix=".h5").records
+    assert record.path.endswith("img_00001.mp4.h5")
+
+
+def test_official_lists_of_frame_folders(tmp_path):
+    names = [f"Film_wave_u_nm_np1_fr_med_{i}" for i in range(2)]
+    for name in names:
+        write_tree(tmp_path / "videos" / "wave" / name, FRAMES)
+    roots = hmdb51(tmp_path, f"{names[0]}.avi 1\n{names[1]}.avi 2\n")
+    split = read_hmdb51(*roots)
+    assert [os.path.basename(r.path) for r in split.train + split.test] == names
+    assert split.train[0].group == "Film"
+    write_tree(tmp_path / "videos" / "wave", [f"{names[0]}.avi"])  # a listed file comes first
+    assert read_hmdb51(*roots).train[0].path.endswith(".avi")
+    (tmp_path / "videos" / "wave" / "empty").mkdir()
+    roots = hmdb51(tmp_path, f"{names[0]}.avi 1\nempty.avi 1\n")
+    with pytest.raises(ValueError, match=r"1 of 2 listed videos are missing .*wave/empty.avi"):
+        read_hmdb51(*roots)
+
+
+@pytest.mark.parametrize("name", ["v", "v.avi", "v.mp4"])
+def test_csv_of_frame_folders(tmp_path, name):
+    write_tree(tmp_path / "v", FRAMES)
+    (tmp_path / "list.csv").write_text(f"{name},run,0.5,1\n")
+    (record,) = read_csv(str(tmp_path / "list.csv")).records
+    assert record == VideoRecord(str(tmp_path / "v"), (0,), 0.5, 1.0)
+
+
+def test_the_number_of_a_record_is_that_of_its_name():
+    number = record_number(VideoRecord("/a/v.x.avi", (0,)))
+    assert record_number(VideoRecord("/flow/b/v.x", (1,))) == number
+    assert record_number(VideoRecord("v.x.MP4", ())) == number
+    others = [
+        VideoRecord("v.avi", ()),
+        VideoRecord("v.x.avi", (), 1.0),
+        VideoRecord("v.x.avi", (), None, 1.0),
+        VideoRecord("v.x.avi.h5", ()),
+    ]
+    assert len({number, *map(record_number, others)}) == 5
 
 
 def test_folder_errors(tmp_path):
@@ -190,6 +244,9 @@ def test_split_refuses_shared_files(tmp_path):
     [
         ("A_Beautiful_Mind_4_stand_f_cm_np1_fr_med_13.avi", "stand", "A_Beautiful_Mind_4"),
         ("Amazing_Soccer_@2_kick_ball_f_cm_np1_le_bad_2.avi", "kick_ball", "Amazing_Soccer_@2"),
+        ("v_SoccerJuggling_g23_c01", "SoccerJuggling", "SoccerJuggling_g23"),
+        ("v_SoccerJuggling_g23_c01.avi.h5", "SoccerJuggling", "SoccerJuggling_g23"),
+        ("Dr._No_1_wave_f_cm_np1_fr_med_13", "wave", "Dr._No_1"),
         ("v_SoccerJuggling_g23_c01.avi", "SoccerJuggling", "SoccerJuggling_g23"),
         ("clip_1.mp4", "stand", None),
         ("clip_1.mp4", None, None),

@@ -7,9 +7,11 @@ import tensorflow as tf
 from pipelines import augmentation
 from pipelines.annotations import VideoRecord, read_folder
 from pipelines.clip_dataset import VideoClipSource, augment_clip, clip_dataset
+from pipelines.clip_sampling import spread_clips
 from pipelines.decoding import read_frames
+from pipelines.frame_folders import read_flow
 from pipelines.video_index import index_videos
-from tests.pipelines.video_files import write_video
+from tests.pipelines.video_files import write_flow, write_images, write_video
 
 SETTINGS = {"num_frames": 4, "image_size": 32, "short_side": 40}
 
@@ -140,8 +142,147 @@ def test_test_crops(annotations, index):
     clip = next(source.clips())
     assert clip.shape == source.clip_shape
     np.testing.assert_array_equal(clip[5:], clip[:5, :, :, ::-1])
-    with pytest.raises(ValueError, match=r"Augmented clips have one crop. Received: test_crops=10"):
+    with pytest.raises(ValueError, match=r"have one clip and one crop .*test_crops=10"):
         next(source.clips(augment=True))
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "segments", "chunk"])
+def test_several_clips_of_a_video(annotations, index, sampling):
+    options = {"index": index, "sampling": sampling, **SETTINGS}
+    records = annotations.records[:3]
+    source = VideoClipSource(records, ("a", "b"), test_clips=3, test_crops=5, **options)
+    assert source.clip_shape == (15, 4, 32, 32, 3)
+    for record, clip in zip(records, source.clips(), strict=True):
+        crops = augmentation.fixed_crops(60, 40, 32, 5)
+        frames = spread_clips(index[record.path].num_frames, 4, 3, sampling == "chunk")
+        expected = [
+            np.concatenate(
+                [read_frames(record.path, [i], crops=crops, image_size=32) for i in indices], axis=1
+            )
+            for indices in frames
+        ]
+        np.testing.assert_array_equal(clip, np.concatenate(expected))
+    with pytest.raises(ValueError, match=r"have one clip and one crop a video. .*test_clips=3"):
+        next(source.clips(augment=True))
+
+
+@pytest.fixture(scope="module")
+def frame_folders(tmp_path_factory):
+    """Videos of 1, 4 and 30 frames as folders of frames and of flow."""
+    root = tmp_path_factory.mktemp("folders")
+    rng = np.random.default_rng(0)
+    for i, num_frames in enumerate((1, 4, 30)):
+        folder = root / "ab"[i % 2] / str(i)
+        write_images(folder, rng.integers(0, 256, (num_frames, 40, 60, 3), np.uint8))
+        flow = rng.integers(0, 256, (2, max(num_frames - 1, 1), 40, 60), np.uint8)
+        write_flow(folder, *flow)
+    return read_folder(str(root))
+
+
+def flow_source(annotations, **options):
+    options = {"stack_frames": 3, "stream": "flow", **SETTINGS, **options}
+    return VideoClipSource(annotations.records, annotations.class_names, **options)
+
+
+def test_stacks_of_flow_around_the_frames(frame_folders):
+    source = flow_source(frame_folders)
+    assert source.clip_shape == (4, 32, 32, 6)
+    crop = augmentation.Crop(14, 4, 32, 32, 60, 40)
+    for record, clip in zip(source.records, source.clips(), strict=True):
+        num_frames = source.index[record.path].num_frames
+        frames = (2 * np.arange(4) + 1) * num_frames // 8
+        options = {"stack_frames": 3, "crops": [crop], "image_size": 32}
+        np.testing.assert_array_equal(clip, read_flow(record.path, frames, **options)[0])
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "segments", "chunk"])
+def test_frames_and_flow_are_drawn_alike(frame_folders, tmp_path, sampling):
+    """The drawn boxes tell themselves: every image shows the places of its pixels."""
+    rows, columns = np.mgrid[:40, :60].astype(np.uint8)
+    folder = tmp_path / "x" / "video"
+    count = 12
+    write_images(folder, [np.stack([columns, rows, rows], -1)] * count)
+    write_flow(folder, [columns] * (count - 1), [rows] * (count - 1))
+    annotations = read_folder(str(tmp_path))
+    options = {"scales": (1.0, 0.75), "sampling": sampling}
+    frames = flow_source(annotations, stream="rgb", **options)
+    flow = flow_source(annotations, **options)
+    flips = 0
+    for variant in range(8):
+        (image,), (stack,) = frames.clips(True, variant), flow.clips(True, variant)
+        is_flipped = image[0, 0, 0, 0] > image[0, 0, -1, 0]
+        flips += is_flipped
+        for axis in (0, 1):
+            expected = 255 - image[..., 0] if axis == 0 and is_flipped else image[..., axis]
+            np.testing.assert_array_equal(stack[..., axis::2], np.stack([expected] * 3, -1))
+    assert 0 < flips < 8
+
+
+def test_draws_of_frames_and_flow_fall_on_the_same_frames(tmp_path):
+    """Image i is as bright as flow image i, of which a stack of one is around frame i."""
+    for suffix in ("", "-flow"):
+        images = [np.full((40, 60), 5 * i, np.uint8) for i in range(40)]
+        folder = tmp_path / f"root{suffix}" / "x"
+        write_images(folder / "v", [np.stack([image] * 3, -1) for image in images])
+        write_flow(folder / "v", images[:39], images[:39])
+    for sampling in ("uniform", "segments", "chunk"):
+        options = {"sampling": sampling, "stack_frames": 1, "scales": (1.0,)}
+        rgb = flow_source(read_folder(str(tmp_path / "root")), stream="rgb", **options)
+        flow = flow_source(read_folder(str(tmp_path / "root-flow")), **options)
+        for variant in range(3):
+            (frames,), (stacks,) = rgb.clips(True, variant), flow.clips(True, variant)
+            np.testing.assert_array_equal(frames[..., 1].clip(0, 190), stacks[..., 1])
+
+
+def test_draws_do_not_depend_on_the_suffix(folder, annotations, index, tmp_path):
+    record = annotations.records[-1]
+    frames = read_frames(record.path, range(index[record.path].num_frames))
+    name = record.path.rpartition("/")[2].removesuffix(".mp4")
+    copy = VideoRecord(write_images(tmp_path / name, frames), record.labels)
+    options = {"sampling": "segments", **SETTINGS}
+    videos = VideoClipSource([record], ("a", "b"), index=index, **options)
+    folders = VideoClipSource([copy], ("a", "b"), **options)
+    (expected,), (clip,) = videos.clips(True, 1), folders.clips(True, 1)
+    assert np.abs(clip.astype(int) - expected).mean() < 3
+
+
+def test_flow_has_scales_of_its_own(frame_folders):
+    def clips(**options):
+        source = flow_source(frame_folders, **options)
+        return np.stack([c for variant in range(6) for c in source.clips(True, variant)])
+
+    np.testing.assert_array_equal(clips(), clips(scales=augmentation.FLOW_SCALES))
+    assert (clips() != clips(scales=augmentation.RGB_SCALES)).any()
+    frames = clips(stream="rgb")
+    np.testing.assert_array_equal(frames, clips(stream="rgb", scales=augmentation.RGB_SCALES))
+
+
+def test_views_of_flow(frame_folders):
+    source = flow_source(frame_folders, test_clips=2, test_crops=10)
+    assert source.clip_shape == (20, 4, 32, 32, 6)
+    for clip in source.clips():
+        for first in (0, 10):
+            plain, mirrored = clip[first : first + 5], clip[first + 5 : first + 10]
+            expected = plain[:, :, :, ::-1].copy()
+            expected[..., 0::2] = 255 - expected[..., 0::2]
+            np.testing.assert_array_equal(mirrored, expected)
+
+
+def test_batches_of_flow(frame_folders):
+    dataset = clip_dataset(frame_folders, 2, stream="flow", stack_frames=3, **SETTINGS)
+    assert dataset.element_spec[0].shape == (None, 4, 32, 32, 6)
+    batches = [clips for clips, _ in dataset.as_numpy_iterator()]
+    expected = list(flow_source(frame_folders).clips())
+    np.testing.assert_array_equal(np.concatenate(batches), expected)
+
+
+def test_flow_of_video_files_is_refused(annotations, index):
+    message = r"a video file has no optical flow: compute it with `tfvlad flow`"
+    with pytest.raises(ValueError, match=message):
+        VideoClipSource(annotations.records, ("a", "b"), stream="flow")
+    source = VideoClipSource(annotations.records, ("a", "b"), index=index, stream="flow")
+    with pytest.raises(ValueError, match=message):
+        next(source.clips())
 
 
 def test_segments_of_a_video(annotations, index):
@@ -200,6 +341,9 @@ def test_fingerprints_depend_on_pixels_only(annotations, index):
         fingerprints(short_side=41),
         fingerprints(sampling="segments"),
         fingerprints(test_crops=5),
+        fingerprints(test_clips=2),
+        fingerprints(stream="flow"),
+        fingerprints(stream="flow", stack_frames=2),
         fingerprints(records=trimmed),
         fingerprints(True),
         fingerprints(True, seed=1),
@@ -218,7 +362,14 @@ def test_fingerprints_depend_on_pixels_only(annotations, index):
             "`sampling` must be one of uniform, segments, chunk. Received: 'dense'",
         ),
         ({"test_crops": 3}, "`test_crops` must be 1, 5 or 10. Received: test_crops=3"),
+        ({"test_clips": 0}, "`test_clips` must be a positive integer. Received: test_clips=0"),
+        ({"stack_frames": 0}, "`stack_frames` must be a positive integer"),
+        ({"stream": "depth"}, "`stream` must be one of rgb, flow. Received: 'depth'"),
         ({"color_jitter": 2.0}, "`color_jitter` must lie between 0 and 1"),
+        (
+            {"color_jitter": 0.1, "stream": "flow"},
+            "Optical flow has no colours: `color_jitter` must be 0. Received: color_jitter=0.1",
+        ),
     ],
 )
 def test_arguments_are_checked(annotations, index, changes, error):

@@ -1,13 +1,14 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from pipelines import video_index
 from pipelines.annotations import VideoRecord
 from pipelines.decoding import VideoInfo
 from pipelines.video_index import BrokenVideo, drop_broken, index_videos
-from tests.pipelines.video_files import write_video
+from tests.pipelines.video_files import write_flow, write_images, write_video
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_cache_is_used_until_a_file_changes(videos, tmp_path, monkeypatch):
     checked = []
     check_video = video_index.check_video
     monkeypatch.setattr(
-        video_index, "check_video", lambda path: checked.append(path) or check_video(path)
+        video_index, "check_video", lambda path, stream: checked.append(path) or check_video(path)
     )
     assert index_videos(videos, cache_path=cache, progress=False) == first
     assert checked == []
@@ -53,7 +54,7 @@ def test_interrupted_check_goes_on(videos, tmp_path, monkeypatch):
     cache = str(tmp_path / "index.json")
     check_video = video_index.check_video
 
-    def interrupted(path):
+    def interrupted(path, stream):
         if path == videos[2]:
             raise KeyboardInterrupt
         return check_video(path)
@@ -65,6 +66,23 @@ def test_interrupted_check_goes_on(videos, tmp_path, monkeypatch):
         kept = json.load(file)["videos"]
     assert os.path.abspath(videos[0]) in kept
     assert os.path.abspath(videos[2]) not in kept
+
+
+def test_cache_tells_streams_apart_and_sees_new_frames(tmp_path, monkeypatch):
+    images = np.zeros((4, 16, 16), np.uint8)
+    folder = write_flow(tmp_path / "v", images[:3], images[:3])
+    cache = str(tmp_path / "index.json")
+
+    def num_frames(stream):
+        info = index_videos([folder], cache_path=cache, progress=False, stream=stream)[folder]
+        return info.num_frames if isinstance(info, VideoInfo) else info.reason
+
+    assert "has no frames img_00001.jpg" in num_frames("rgb")
+    assert num_frames("flow") == 4
+    write_images(folder, np.zeros((3, 16, 16, 3), np.uint8))
+    assert num_frames("flow") == num_frames("rgb") == 3
+    monkeypatch.delattr(video_index, "check_video")
+    assert num_frames("flow") == num_frames("rgb") == 3
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"videos": {}}'])

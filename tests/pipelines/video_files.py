@@ -1,8 +1,10 @@
 """Small videos and trees of files that the tests of this folder write for themselves."""
 
+import os
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 
@@ -37,3 +39,18 @@ def write_tree(root, names):
         path = Path(root, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+def write_images(folder, images, kind="img", suffix=".png"):
+    """Writes numbered images of a frame folder: RGB `(H, W, 3)` or grey `(H, W)`."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(images, start=1):
+        path = os.path.join(folder, f"{kind}_{number:05d}{suffix}")
+        cv2.imwrite(path, image if image.ndim == 2 else image[..., ::-1])
+    return str(folder)
+
+
+def write_flow(folder, x, y, suffix=".png"):
+    """Writes the flow images of a frame folder."""
+    write_images(folder, x, "flow_x", suffix)
+    return write_images(folder, y, "flow_y", suffix)
