@@ -44,6 +44,11 @@ def first_output(layer: keras.layers.Layer) -> Any:
     return layer.output if KERAS_3 else layer.get_output_at(0)
 
 
+def input_names(model: keras.Model) -> list[str]:
+    """Names of a model's inputs: in Keras 2.15 a tensor in front of a layer has another one."""
+    return [x.name for x in model.inputs] if KERAS_3 else list(model.input_names)
+
+
 def build_optimizer(model: keras.Model) -> None:
     """Create the optimizer's slots; Keras 2.15 wants a list of tf.Variable, Keras 3 its own."""
     if not getattr(model.optimizer, "built", False):

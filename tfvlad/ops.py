@@ -122,15 +122,17 @@ def gru_states(
     acts after the recurrent product, as in cuDNN), gates in the order update, reset, candidate.
 
     Args:
-        projected: `(T, R, 3U)`, `x_t W + b` of R independent rows.
-        recurrent_kernel: `(U, 3U)`.
-        recurrent_bias: `(3U,)`.
-        initial_state: `(R, U)`.
-        mask: `(T, R, 1)` boolean or None; a row keeps its state where it is False.
+        projected: `(T, R, 3U)`, `x_t W + b` of R independent rows; `(T, K, R, 3U)` of K GRUs with
+            weights of their own.
+        recurrent_kernel: `(U, 3U)`; of K GRUs `(K, U, 3U)`.
+        recurrent_bias: `(3U,)`; of K GRUs `(K, 1, 3U)`.
+        initial_state: `(R, U)`; of K GRUs `(K, R, U)`.
+        mask: `(T, R, 1)` boolean or None, of K GRUs `(T, K, R, 1)`; a row keeps its state where it
+            is False.
         reverse: run from the last step to the first.
 
     Returns:
-        `(T, R, U)`: the state after each step, at the step's own index.
+        `(T, R, U)`, of K GRUs `(T, K, R, U)`: the state after each step, at the step's own index.
     """
 
     def step(state: tf.Tensor, inputs: tuple[tf.Tensor, ...]) -> tf.Tensor:

@@ -97,6 +97,19 @@ def test_normalize_map_of_a_padded_frame(normalization):
     np.testing.assert_array_equal(slopes, maps)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gru_states_of_several_grus(reverse):
+    time, grus, rows, units = 4, 2, 3, 5
+    projected = normal(time, grus, rows, 3 * units)
+    recurrent, bias = normal(grus, units, 3 * units, seed=1), normal(grus, 1, 3 * units, seed=2)
+    state, mask = normal(grus, rows, units, seed=3), normal(time, grus, rows, 1, seed=4) > 0
+    states = ops.gru_states(projected, recurrent, bias, state, mask, reverse=reverse)
+    for k in range(grus):
+        arguments = projected[:, k], recurrent[k], bias[k, 0], state[k], mask[:, k]
+        expected = ops.gru_states(*arguments, reverse=reverse)
+        np.testing.assert_allclose(states[:, k], expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gru_states(masked, reverse):

@@ -22,13 +22,17 @@ class Backbone:
     Args:
         name: The network's name.
         model: From raw RGB frames `(B, H, W, 3)`, values 0..255, integer or float, to the feature
-            map before its last activation, `(B, h, w, D)`. Preprocessing is inside.
+            map before its last activation, `(B, h, w, D)`. Preprocessing is inside. The stacks of
+            a `flow_backbone` are `(B, H, W, 2L)`.
         activation: The name of the last activation, as `keras.activations.get` takes it.
         classifier_kernel: `(D, O)`, the dense layer from the averaged features to the scores of
             O classes; None for a network that has no such layer.
         classifier_bias: `(O,)`, its bias.
         blocks: From the name of each block to the names of its layers, in the order of the
             computation. The first layer of a block takes the one tensor that enters the block.
+        has_frozen_copy: Whether the map has 2D channels, those of the trained layers and those of
+            a copy that is never trained, from which the attention is taken. See
+            `tfvlad.backbones.with_frozen_copy`.
 
     Raises:
         ValueError: If the classifier or the blocks do not fit the model.
@@ -40,6 +44,7 @@ class Backbone:
     classifier_kernel: np.ndarray | None = None
     classifier_bias: np.ndarray | None = None
     blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    has_frozen_copy: bool = False
 
     def __post_init__(self):
         kernel, bias = self.classifier_kernel, self.classifier_bias
@@ -70,8 +75,9 @@ class Backbone:
 
     @property
     def num_channels(self) -> int:
-        """D, the channels of the feature map."""
-        return self.model.output_shape[-1]
+        """D, the channels of the feature map; those of a frozen copy do not count."""
+        channels = self.model.output_shape[-1]
+        return channels // 2 if self.has_frozen_copy else channels
 
     def activation_layer(self, name: str | None = None) -> keras.layers.Layer:
         """A new layer that takes the model's output to the features after the last activation."""
@@ -97,10 +103,14 @@ class Backbone:
                 keras.Model(first.input, self.model.output, name=f"{self.name}_from_{block}"),
             )
         except ValueError as error:
+            advice = (
+                "The frozen copy begins before it: split where the copy begins, or earlier."
+                if self.has_frozen_copy
+                else "Name the layers of the block in `blocks` in the order of the computation."
+            )
             raise ValueError(
                 f"'{self.name}' cannot be split at '{block}': its layers need more than the one "
-                f"tensor that enters '{first.name}'. Name the layers of the block in `blocks` "
-                "in the order of the computation."
+                f"tensor that enters '{first.name}'. {advice}"
             ) from error
 
     def set_trainable(self, block: str | None, *, batch_norm: bool = False) -> None:
@@ -174,7 +184,7 @@ def from_model(
             "keras.Model(model.input, model.get_layer(NAME).output)."
         )
     name = name or model.name
-    activation, pre_activation = _split_last_activation(model)
+    activation, pre_activation = split_last_activation(model)
     return Backbone(
         name=name,
         # A Sequential model of Keras 3 has no `input`.
@@ -226,8 +236,8 @@ def fingerprint(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _split_last_activation(model):
-    """Returns the name of the model's last activation and the tensor in front of it."""
+def split_last_activation(model: keras.Model):
+    """The name of a model's last activation and the tensor in front of it."""
     last = model.layers[-1]
     config = last.get_config()
     if isinstance(last, keras.layers.ReLU):

@@ -5,9 +5,9 @@ from os import PathLike
 import keras
 from keras import layers
 
-from tfvlad.backbones.backbone import input_images
+from tfvlad.backbones.backbone import Backbone, input_images, split_last_activation
 from tfvlad.backbones.feature_extractor import FeatureExtractor, extractor_at
-from tfvlad.backbones.keras_applications import caffe_normalization
+from tfvlad.backbones.keras_applications import caffe_normalization, vgg_blocks
 from tfvlad.backbones.published_weights import is_keras_layout, read_tensors, set_weights
 from tfvlad.backbones.resnet import torchvision_normalization
 
@@ -49,6 +49,53 @@ def vgg19_dense(layer: str = "fc6", *, weights: str | PathLike | None) -> Featur
 def vgg16_dense(layer: str = "fc6", *, weights: str | PathLike | None) -> FeatureExtractor:
     """Features of a dense layer of VGG-16. See `vgg19_dense`."""
     return _vgg_dense("vgg16", (2, 2, 3, 3, 3), layer, weights)
+
+
+def dense_backbone(
+    network: str,
+    layer: str = "fc7",
+    *,
+    weights: str | PathLike | None,
+    image_size: int | tuple[int, int] = 224,
+) -> Backbone:
+    """VGG up to a dense layer, before its ReLU, as a map of one location, `(B, 1, 1, 4096)`.
+
+    Blocks: "block1" to "block5", "fc6" and, with it, "fc7". There is no classifier.
+
+    Args:
+        network: "vgg16" or "vgg19".
+        layer: "fc6" or "fc7".
+        weights: See `vgg19_dense`.
+        image_size: 224 pixels, the only size that the dense layers take.
+
+    Raises:
+        ValueError: If there is no such network or layer, or it does not take the image size or the
+            file.
+
+    Reference: Girdhar et al., ActionVLAD, the study of where to aggregate (fc7).
+    """
+    for argument, value, values in (
+        ("network", network, ("vgg16", "vgg19")),
+        ("layer", layer, ("fc6", "fc7")),
+    ):
+        if value not in values:
+            raise ValueError(
+                f"`{argument}` must be {' or '.join(values)}. Received: {argument}={value!r}."
+            )
+    if image_size not in (224, (224, 224)):
+        raise ValueError(
+            f"`image_size` of {network}'s dense layers must be 224. "
+            f"Received: image_size={image_size}."
+        )
+    build = vgg16_dense if network == "vgg16" else vgg19_dense
+    features = build(layer, weights=weights).model
+    activation, pre_activation = split_last_activation(features)
+    maps = layers.Reshape((1, 1, _NUM_UNITS), name="one_location")(pre_activation)
+    name = f"{network}_{layer}"
+    blocks = {**vgg_blocks(features), "fc6": ("block5_pool", "flatten", "fc6")}
+    if layer == "fc7":
+        blocks["fc7"] = ("fc7",)
+    return Backbone(name, keras.Model(features.input, maps, name=name), activation, blocks=blocks)
 
 
 def _vgg_dense(name, num_convolutions, layer, weights):

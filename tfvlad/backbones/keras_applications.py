@@ -94,15 +94,20 @@ def _vgg(name, application, last_layer, weights, image_size):
         advice="It must be saved without the dense layers: the `notop` file.",
         include_top=False,
     )
-    # Each block but the first begins with the pooling layer named after the one before.
-    blocks, start = {}, 2  # behind the input and the normalization
-    names = [layer.name for layer in network.layers]
-    for index in range(1, 6):
-        stop = names.index(last_layer) + 1 if index == 5 else names.index(f"block{index}_pool")
-        blocks[f"block{index}"] = tuple(names[start:stop])
-        start = stop
     features = keras.Model(network.input, network.get_layer(last_layer).output)
-    return from_model(features, name=name, blocks=blocks)
+    return from_model(features, name=name, blocks=vgg_blocks(features))
+
+
+def vgg_blocks(network: keras.Model) -> dict[str, tuple[str, ...]]:
+    """The convolutional blocks of a VGG whose first layers are the input and the normalization."""
+    blocks: dict[str, tuple[str, ...]] = {}
+    number = 1
+    for layer in network.layers[2:]:
+        # Each block but the first begins with the pooling layer named after the one before.
+        number += layer.name.endswith("_pool")
+        if number < 6:
+            blocks[f"block{number}"] = (*blocks.get(f"block{number}", ()), layer.name)
+    return blocks
 
 
 def _build(application, weights, *, images, advice, **kwargs):

@@ -20,7 +20,7 @@ class ImageNormalization(keras.layers.Layer):
     Call arguments:
         images: Raw RGB frames, values 0..255, float or integer.
 
-    Input shape: `(..., 3)`.
+    Input shape: `(..., 3)`; with "rgb" and single numbers, any channels.
 
     Output shape: The input's.
 

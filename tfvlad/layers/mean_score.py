@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -23,6 +25,7 @@ class MeanScore(keras.layers.Layer):
 
     Args:
         multi_label: the classes of a clip do not exclude each other.
+        step_weights: of the N steps in a weighted mean, not negative. Equal by default.
 
     Call arguments:
         inputs: logits of the steps.
@@ -45,9 +48,21 @@ class MeanScore(keras.layers.Layer):
         classification); the sigmoid for several labels is our choice.
     """
 
-    def __init__(self, *, multi_label: bool = False, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        multi_label: bool = False,
+        step_weights: Sequence[float] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
+        if step_weights is not None and (min(step_weights) < 0 or not sum(step_weights) > 0):
+            raise ValueError(
+                "`step_weights` must be numbers, none of them negative and not all zero. "
+                f"Received: step_weights={step_weights}."
+            )
         self.multi_label = multi_label
+        self.step_weights = None if step_weights is None else tuple(step_weights)
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -55,6 +70,11 @@ class MeanScore(keras.layers.Layer):
             raise ValueError(
                 "`MeanScore` needs inputs of shape (batch, steps, classes). "
                 f"Received: shape={tuple(input_shape)}."
+            )
+        if self.step_weights is not None and input_shape[1] != len(self.step_weights):
+            raise ValueError(
+                f"`step_weights` must be one for each of {input_shape[1]} steps. "
+                f"Received: step_weights={self.step_weights}."
             )
         super().build(input_shape)
 
@@ -66,8 +86,11 @@ class MeanScore(keras.layers.Layer):
             mask = tf.cast(mask, tf.bool)
             mask |= ~tf.reduce_any(mask, axis=1, keepdims=True)
             log_weights = tf.where(mask, 0.0, -1e9)[..., tf.newaxis]
+        if self.step_weights is not None:
+            # The logarithm of zero would be minus infinity.
+            log_weights += np.log(np.maximum(self.step_weights, 1e-30), dtype="float32")[:, None]
         if self.multi_label:
-            # The logarithm of the number of steps cancels out.
+            # The logarithm of the weights' sum cancels out.
             present = tf.reduce_logsumexp(tf.math.log_sigmoid(logits) + log_weights, axis=1)
             absent = tf.reduce_logsumexp(tf.math.log_sigmoid(-logits) + log_weights, axis=1)
             return tf.cast(present - absent, self.compute_dtype)
@@ -81,4 +104,8 @@ class MeanScore(keras.layers.Layer):
         return (input_shape[0], input_shape[2])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "multi_label": self.multi_label}
+        return {
+            **super().get_config(),
+            "multi_label": self.multi_label,
+            "step_weights": self.step_weights,
+        }

@@ -1,13 +1,14 @@
-"""Functional models from RGB frames, or from features of them, to logits."""
+"""Functional models from frames and optical flow, or from features of them, to logits."""
 
 from tfvlad.models.action_vlad import action_vlad
-from tfvlad.models.assembly import head_of, intermediate_outputs
+from tfvlad.models.assembly import head_of, intermediate_outputs, with_num_frames
 from tfvlad.models.attention_lstm import attention_lstm, feature_softmax, plain_lstm
 from tfvlad.models.attributions import frame_attributions
 from tfvlad.models.end_to_end import end_to_end
-from tfvlad.models.ensemble import ensemble, is_multi_label
+from tfvlad.models.ensemble import ensemble, is_multi_label, late_fusion
 from tfvlad.models.pooling import average_pooling, max_pooling
 from tfvlad.models.ta_vlad import ta_vlad
+from tfvlad.models.two_stream import two_stream
 
 __all__ = [
     "action_vlad",
@@ -20,7 +21,10 @@ __all__ = [
     "head_of",
     "intermediate_outputs",
     "is_multi_label",
+    "late_fusion",
     "max_pooling",
     "plain_lstm",
     "ta_vlad",
+    "two_stream",
+    "with_num_frames",
 ]

@@ -8,7 +8,7 @@ import keras
 
 from tfvlad.backbones import Backbone
 from tfvlad.layers import ActionVLAD
-from tfvlad.models.assembly import clip_model
+from tfvlad.models.assembly import StreamMaps, clip_model
 from tfvlad.models.attention import top_down_attention
 
 
@@ -51,9 +51,9 @@ def action_vlad(
     """
     vlad = ActionVLAD(num_clusters, alpha=alpha, return_assignments=True, name="vlad")
 
-    def aggregate(pre_activation: Any, features: Any) -> Any:
-        weights = top_down_attention(backbone, features) if attention else None
-        descriptor, _ = vlad(pre_activation, weights)
+    def aggregate(maps: StreamMaps) -> Any:
+        weights = top_down_attention(backbone, maps.attended) if attention else None
+        descriptor, _ = vlad(maps.pre_activation, weights)
         return descriptor
 
     return clip_model(backbone, num_classes, num_frames, dropout, aggregate, name)

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
 from tfvlad import compat
 from tfvlad.backbones import Backbone
-from tfvlad.layers import FramewiseBackbone
+from tfvlad.layers import ChannelSlice, FramewiseBackbone
 
-# From the backbone's maps before and after their last activation to a descriptor of the clip.
-Aggregation = Callable[[Any, Any], Any]
+
+class StreamMaps(NamedTuple):
+    """A backbone's maps of the frames, `(B, T, h, w, D)`.
+
+    Attributes:
+        pre_activation: before the last activation: what VLAD encodes.
+        features: after it.
+        attended: what the attention is computed from: the features, or those of the frozen copy.
+    """
+
+    pre_activation: Any
+    features: Any
+    attended: Any
+
+
+# From a backbone's maps to a descriptor of the clip.
+Aggregation = Callable[[StreamMaps], Any]
 
 # Name, layer, index among the layer's outputs.
 _INTERMEDIATES = (
@@ -22,9 +37,23 @@ _INTERMEDIATES = (
     ("assignments", "vlad", 1),
     ("frame_vlad", "frame_vlad", None),
     ("states", "shared_gru", 0),
+    ("states", "flattened_gru", 0),
+    ("states", "separate_grus", 0),
     ("states", "attention_lstm", 0),
     ("states", "lstm", None),
 )
+
+
+def check_count(name: str, value: int | None, *, or_none: bool = False) -> None:
+    """Refuses what is not a positive integer, or, where it may be, None."""
+    if not (isinstance(value, int) and value > 0) and not (value is None and or_none):
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}.")
+
+
+def check_dropout(dropout: float) -> None:
+    """Refuses a rate outside [0, 1)."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
 
 
 def clip_model(
@@ -36,32 +65,99 @@ def clip_model(
     name: str,
 ) -> keras.Model:
     """Frames `(B, T, H, W, 3)` -> maps -> `aggregate` -> dropout -> logits `(B, C)`."""
-    for argument, value in (("num_classes", num_classes), ("num_frames", num_frames)):
-        if (value is not None or argument == "num_classes") and (
-            not isinstance(value, int) or value < 1
-        ):
-            raise ValueError(
-                f"`{argument}` must be a positive integer. Received: {argument}={value}."
-            )
-    if not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
-    backbone.set_trainable(None)
-    frames = keras.Input((num_frames, *backbone.model.input_shape[1:]), name="frames")
-    pre_activation = FramewiseBackbone(backbone.model, name="backbone")(frames)
-    features = backbone.activation_layer(name="features")(pre_activation)
-    descriptor = aggregate(pre_activation, features)
-    descriptor = keras.layers.Dropout(dropout, name="dropout")(descriptor)
-    logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(descriptor)
+    check_count("num_classes", num_classes)
+    check_count("num_frames", num_frames, or_none=True)
+    check_dropout(dropout)
+    frames, maps = stream(backbone, num_frames)
+    logits = classified(aggregate(maps), num_classes, dropout)
     return keras.Model(frames, logits, name=name)
+
+
+def stream(
+    backbone: Backbone, num_frames: int | None, *, input_name: str = "frames", prefix: str = ""
+) -> tuple[Any, StreamMaps]:
+    """The input of a clip and the frozen backbone's maps of it."""
+    backbone.set_trainable(None)
+    frames = keras.Input((num_frames, *backbone.model.input_shape[1:]), name=input_name)
+    maps = FramewiseBackbone(backbone.model, name=f"{prefix}backbone")(frames)
+    if not backbone.has_frozen_copy:
+        features = backbone.activation_layer(name=f"{prefix}features")(maps)
+        return frames, StreamMaps(maps, features, features)
+    channels = backbone.num_channels
+    trained = ChannelSlice(0, channels, name=f"{prefix}trained_maps")(maps)
+    frozen = ChannelSlice(channels, 2 * channels, name=f"{prefix}frozen_maps")(maps)
+    features = backbone.activation_layer(name=f"{prefix}features")(trained)
+    attended = backbone.activation_layer(name=f"{prefix}frozen_features")(frozen)
+    return frames, StreamMaps(trained, features, attended)
+
+
+def classified(descriptor: Any, num_classes: int, dropout: float, *, prefix: str = "") -> Any:
+    """Dropout and one dense layer."""
+    descriptor = keras.layers.Dropout(dropout, name=f"{prefix}dropout")(descriptor)
+    return keras.layers.Dense(num_classes, dtype="float32", name=f"{prefix}logits")(descriptor)
 
 
 def head_of(model: keras.Model) -> keras.Model:
     """The part of a clip model after its backbone, from `(B, T, h, w, D)` to logits.
 
-    The layers are shared with `model`. A dataset of cached feature maps enters here.
+    The layers are shared with `model`. A dataset of cached feature maps enters here; of a
+    two-stream model the maps of both streams, `[rgb maps, flow maps]`.
+
+    Raises:
+        ValueError: the model has no backbone.
     """
-    maps = compat.first_output(model.get_layer("backbone"))
-    return keras.Model(maps, model.output, name=f"{model.name}_head")
+    backbones = _backbone_layers(model)
+    if not backbones:
+        raise ValueError(f"'{model.name}' has no backbone in front of a head.")
+    maps = [compat.first_output(layer) for layer in backbones]
+    inputs = maps if len(maps) > 1 else maps[0]
+    head = keras.Model(inputs, _output(model), name=f"{model.name}_head")
+    return _as_long_as(model, head)
+
+
+def with_num_frames(model: keras.Model, num_frames: int | None) -> keras.Model:
+    """The same layers on clips of another number of frames.
+
+    So the frames of all test crops of a clip become one bag of `num_crops * num_frames` frames.
+
+    Args:
+        model: made by this package from frames, or its `head_of`.
+        num_frames: frames of a clip, None for any number.
+
+    Raises:
+        ValueError: `num_frames` is not a positive integer or None.
+    """
+    check_count("num_frames", num_frames, or_none=True)
+    inputs = [
+        keras.Input((num_frames, *x.shape[2:]), dtype=x.dtype, name=name)
+        for x, name in zip(model.inputs, compat.input_names(model), strict=True)
+    ]
+    return keras.models.clone_model(
+        model,
+        input_tensors=inputs if isinstance(model.input, (list, tuple)) else inputs[0],
+        # The models of a fusion are nested.
+        clone_function=lambda layer: (
+            with_num_frames(layer, num_frames) if isinstance(layer, keras.Model) else layer
+        ),
+    )
+
+
+def _backbone_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    layers = {layer.name: layer for layer in model.layers}
+    names = ("backbone", "rgb_backbone", "flow_backbone")
+    return [layers[name] for name in names if name in layers]
+
+
+def _output(model: keras.Model) -> Any:
+    """The model's output in the layers' first graph, see `_as_long_as`."""
+    return compat.first_output(model.layers[-1]) if _backbone_layers(model) else model.outputs[0]
+
+
+def _as_long_as(model: keras.Model, part: keras.Model) -> keras.Model:
+    """A part cut from the layers' first graph; `with_num_frames` calls them a second time."""
+    num_frames = model.inputs[0].shape[1]
+    same = part.inputs[0].shape[1] == num_frames
+    return part if same else with_num_frames(part, num_frames)
 
 
 def intermediate_outputs(model: keras.Model, names: list[str] | None = None) -> keras.Model:
@@ -74,10 +170,14 @@ def intermediate_outputs(model: keras.Model, names: list[str] | None = None) -> 
       its steps attends to, `(B, 1, T)` with `attend="last_step"`;
     * `assignments` `(B, T, h, w, K)`: of each location to the action words;
     * `frame_vlad` `(B, T, K, D)`: VLAD of each frame, as the GRU reads it;
-    * `states` `(B, T, K, U)`: of the shared GRU after each frame; of an LSTM `(B, N, U)`;
+    * `states` `(B, T, K, U)`: of the clusters' GRU after each frame; of a flattened GRU
+      `(B, T, U)`, of an LSTM `(B, N, U)`;
     * `descriptor`: of the clip, before dropout;
     * `step_logits` `(B, N, C)`: of the steps whose probabilities are averaged;
     * `logits` `(B, C)`: the model's output.
+
+    What a two-stream model has of each stream is named after the stream: `rgb_assignments`,
+    `flow_assignments`, with late fusion also `rgb_logits` and `flow_descriptor`.
 
     Args:
         model: a model made by this package, or loaded from its file.
@@ -93,18 +193,22 @@ def intermediate_outputs(model: keras.Model, names: list[str] | None = None) -> 
             f"`names` must be among {list(tensors)} for '{model.name}'. Received: {unknown}."
         )
     outputs = {name: tensors[name] for name in names or tensors}
-    return keras.Model(model.inputs, outputs, name=f"{model.name}_intermediates")
+    inputs = [compat.first_input(layer) for layer in _backbone_layers(model)] or model.inputs
+    part = keras.Model(inputs, outputs, name=f"{model.name}_intermediates")
+    return _as_long_as(model, part)
 
 
 def _intermediate_tensors(model: keras.Model) -> dict[str, Any]:
     layers = {layer.name: layer for layer in model.layers}
     tensors = {}
-    for name, layer, index in _INTERMEDIATES:
-        if layer in layers:
-            output = compat.first_output(layers[layer])
-            tensors[name] = output if index is None else output[index]
-    if "logits" in layers and "scores" in layers:
-        tensors["step_logits"] = compat.first_output(layers["logits"])
-    elif "dropout" in layers:
-        tensors["descriptor"] = compat.first_input(layers["dropout"])
-    return {**tensors, "logits": model.outputs[0]}
+    for prefix in ("", "rgb_", "flow_"):
+        for name, layer, index in _INTERMEDIATES:
+            if prefix + layer in layers:
+                output = compat.first_output(layers[prefix + layer])
+                tensors[prefix + name] = output if index is None else output[index]
+        if f"{prefix}logits" in layers and "scores" in layers:
+            name = f"{prefix}logits" if prefix else "step_logits"
+            tensors[name] = compat.first_output(layers[f"{prefix}logits"])
+        if f"{prefix}dropout" in layers and (prefix or "scores" not in layers):
+            tensors[f"{prefix}descriptor"] = compat.first_input(layers[f"{prefix}dropout"])
+    return {**tensors, "logits": _output(model)}

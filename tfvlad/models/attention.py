@@ -16,7 +16,12 @@ def top_down_attention(backbone: Backbone, features: Any) -> Any:
             f"layer. Received: backbone '{backbone.name}' without a classifier. Give "
             "`classifier_kernel` and `classifier_bias`, or build the model with attention=False."
         )
-    layer = TopDownAttention(backbone.classifier_kernel.shape[-1], name="attention")
+    layer = TopDownAttention(
+        backbone.classifier_kernel.shape[-1],
+        name="attention",
+        # A decoupled attention is not fine-tuned.
+        trainable=not backbone.has_frozen_copy,
+    )
     attention = layer(features)
     layer.set_classifier(backbone.classifier_kernel, backbone.classifier_bias)
     return attention

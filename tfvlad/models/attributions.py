@@ -31,8 +31,9 @@ def frame_attributions(
     * average pooling: the frame's share of the average;
     * max pooling: each channel's maximum, in the frame that has it; equal maxima share it;
     * ActionVLAD: the frame's own VLAD;
-    * TA-VLAD: the change of the shared GRU's state when it reads the frame, `h_t - h_{t-1}`, and
-      `h_t - h_{t+1}` for the GRU that reads backwards. The changes add up to the last state.
+    * TA-VLAD: the change of the state of each cluster's GRU, shared or separate, when it reads the
+      frame, `h_t - h_{t-1}`, and `h_t - h_{t+1}` for the GRU that reads backwards. The changes add
+      up to the last state.
 
     The bias is spread evenly over the frames, so that a clip's attributions add up to its logit.
 
@@ -44,8 +45,8 @@ def frame_attributions(
     Call it inside a `tf.function` where the same model sees many clips.
 
     Args:
-        model: `average_pooling`, `max_pooling`, `action_vlad` or `ta_vlad`, built or loaded, or its
-            `head_of`.
+        model: `average_pooling`, `max_pooling`, `action_vlad` or `ta_vlad`, not with a flattened
+            GRU, built or loaded, or its `head_of`.
         inputs: frames `(B, T, H, W, 3)`; for a head, feature maps `(B, T, h, w, D)`.
         class_index: the class, one for all clips or one for each, or "all". Defaults to the top
             class of each clip.
@@ -85,15 +86,19 @@ def _descriptor_parts(model: keras.Model, inputs: np.ndarray | tf.Tensor) -> tf.
     """What each frame adds to the descriptor, float32 `(B, T, M)`."""
     layers = {layer.name: layer for layer in model.layers}
     descriptor: Any = layers.get("descriptor")
+    _check(model, layers)
     maps = tf.convert_to_tensor(inputs)
     if "backbone" in layers:
         maps = layers["backbone"](maps, training=False)
+    weights = _attention(layers, maps) if "attention" in layers else None
+    if "trained_maps" in layers:
+        maps = layers["trained_maps"](maps)
     if "vlad" in layers:
-        weights = layers["attention"](layers["features"](maps)) if "attention" in layers else None
-        if "shared_gru" in layers:
+        gru = layers.get("shared_gru", layers.get("separate_grus"))
+        if gru is not None:
             vectors, _ = layers["vlad"](maps, weights)
-            states, _ = layers["shared_gru"](layers["frame_vlad"](vectors))
-            changes = _state_changes(tf.cast(states, tf.float32), layers["shared_gru"])
+            states, _ = gru(layers["frame_vlad"](vectors))
+            changes = _state_changes(tf.cast(states, tf.float32), gru)
             return _normalized(changes, descriptor.intra_normalize)
         changes = _frame_vlad(layers["vlad"], maps, weights)
         return _normalized(
@@ -112,6 +117,27 @@ def _descriptor_parts(model: keras.Model, inputs: np.ndarray | tf.Tensor) -> tf.
         f"`action_vlad` or `ta_vlad`. Received: '{model.name}'. The weights of an attention LSTM "
         'are in `intermediate_outputs(model, ["attention"])`.'
     )
+
+
+def _check(model: keras.Model, layers: dict[str, Any]) -> None:
+    if "flattened_gru" in layers:
+        raise ValueError(
+            "`frame_attributions` needs a state for each cluster. Received: "
+            f"'{model.name}' with one GRU for all clusters together (temporal=\"flattened_gru\")."
+        )
+    if len(model.inputs) > 1 and "attention_lstm" not in layers:
+        raise ValueError(
+            "`frame_attributions` needs a model of one stream. Received: "
+            f"'{model.name}' with {len(model.inputs)} inputs."
+        )
+
+
+def _attention(layers: dict[str, Any], maps: tf.Tensor) -> tf.Tensor:
+    if "frozen_maps" in layers:
+        features = layers["frozen_features"](layers["frozen_maps"](maps))
+    else:
+        features = layers["features"](maps)
+    return layers["attention"](features)
 
 
 def _frame_vlad(vlad: keras.layers.Layer, maps: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:

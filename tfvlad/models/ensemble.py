@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -49,6 +50,81 @@ def ensemble(
         Torabi and Sigal, "Action Classification and Highlighting in Videos", section 4.3 (the
         combined models of table 4).
     """
+    return late_fusion(models, on="probabilities", multi_label=multi_label, name=name)
+
+
+def late_fusion(
+    models: Sequence[keras.Model],
+    *,
+    weights: Sequence[float] | None = None,
+    on: str = "logits",
+    multi_label: bool | None = None,
+    name: str = "late_fusion",
+) -> keras.Model:
+    """The weighted mean of the scores of trained models, of RGB and flow for one.
+
+    The layers are shared with the models.
+
+    Args:
+        models: at least two models to the same classes.
+        weights: of the models, not negative; they are divided by their sum. Equal by default.
+        on: "logits", the models' raw scores, or "probabilities".
+        multi_label: of the probabilities, see `ensemble`; logits need no answer.
+        name: the model's name.
+
+    Returns:
+        A functional model from the inputs of all models, in their order, to scores `(B, C)`: the
+        weighted mean of the logits, or the log, or the logit, of that of the probabilities.
+
+    Raises:
+        ValueError: the weights do not fit, `on` is unknown, or as for `ensemble`.
+
+    Reference:
+        Girdhar et al., "ActionVLAD"; their released code fuses logits, RGB with 1 - 0.667 and flow
+        with 0.667.
+    """
+    _check_classes(models)
+    multi_label = _kind(models, multi_label, is_needed=on == "probabilities")
+    inputs, scores = [], []
+    for number, model in enumerate(models, 1):
+        # Names are unique in a model: models of the same name, and their inputs, get a number.
+        numbered = keras.Model(model.inputs, model.output, name=f"{model.name}_{number}")
+        own_inputs = [
+            keras.Input(tuple(x.shape[1:]), dtype=x.dtype, name=f"{x.name}_{number}")
+            for x in model.inputs
+        ]
+        scores.append(numbered(own_inputs if len(own_inputs) > 1 else own_inputs[0]))
+        inputs += own_inputs
+    return keras.Model(inputs, fused(scores, weights, on, multi_label=bool(multi_label)), name=name)
+
+
+def fused(
+    scores: Sequence[Any], weights: Sequence[float] | None, on: str, *, multi_label: bool
+) -> Any:
+    """The weighted mean of symbolic scores `(B, C)`, see `late_fusion`."""
+    if on not in ("logits", "probabilities"):
+        raise ValueError(f'`on` must be "logits" or "probabilities". Received: on={on!r}.')
+    weights = [1.0] * len(scores) if weights is None else list(weights)
+    if len(weights) != len(scores) or min(weights) < 0 or not sum(weights) > 0:
+        raise ValueError(
+            f"`weights` must be {len(scores)} numbers, none of them negative and not all zero. "
+            f"Received: weights={weights}."
+        )
+    shares = tuple(float(weight) / sum(weights) for weight in weights)
+    if on == "logits":
+        weighted = [
+            keras.layers.Rescaling(share, dtype="float32", name=f"weighted_scores_{number}")(score)
+            for number, (share, score) in enumerate(zip(shares, scores, strict=True), 1)
+        ]
+        return keras.layers.Add(dtype="float32", name="scores")(weighted)
+    steps = [keras.layers.Reshape((1, x.shape[-1]), dtype="float32")(x) for x in scores]
+    steps = keras.layers.Concatenate(axis=1, dtype="float32", name="model_scores")(steps)
+    return MeanScore(multi_label=multi_label, step_weights=shares, dtype="float32", name="scores")(
+        steps
+    )
+
+
+def _check_classes(models: Sequence[keras.Model]) -> None:
     if len(models) < 2:
         raise ValueError(
             f"`models` must be at least two models. Received: {[model.name for model in models]}."
@@ -59,6 +135,12 @@ def ensemble(
             f"`models` must have the same classes. Received: {num_classes} classes of "
             f"{[model.name for model in models]}."
         )
+
+
+def _kind(
+    models: Sequence[keras.Model], multi_label: bool | None, *, is_needed: bool
+) -> bool | None:
+    """Whether the models are multi-label; None where neither they nor the caller say it."""
     kinds = [is_multi_label(model) for model in models]
     if True in kinds and False in kinds:
         raise ValueError(
@@ -66,7 +148,7 @@ def ensemble(
             f"multi_label={kinds} of {[model.name for model in models]}."
         )
     known = {*kinds, multi_label} - {None}
-    if not known:
+    if is_needed and not known:
         raise ValueError(
             "`multi_label` must be True or False where all models are of plain logits. Received: "
             f"multi_label=None for {[model.name for model in models]}."
@@ -77,17 +159,4 @@ def ensemble(
             f"multi_label={multi_label} for {[model.name for model in models]} of "
             f"multi_label={kinds}."
         )
-    inputs, scores = [], []
-    for number, model in enumerate(models, 1):
-        # Names are unique in a model: models of the same name, and their inputs, get a number.
-        numbered = keras.Model(model.inputs, model.output, name=f"{model.name}_{number}")
-        own_inputs = [
-            keras.Input(tuple(x.shape[1:]), dtype=x.dtype, name=f"{x.name}_{number}")
-            for x in model.inputs
-        ]
-        score = numbered(own_inputs if len(own_inputs) > 1 else own_inputs[0])
-        scores.append(keras.layers.Reshape((1, num_classes[0]), dtype="float32")(score))
-        inputs += own_inputs
-    steps = keras.layers.Concatenate(axis=1, dtype="float32", name="model_scores")(scores)
-    mean = MeanScore(multi_label=True in known, dtype="float32", name="scores")
-    return keras.Model(inputs, mean(steps), name=name)
+    return known.pop() if known else None

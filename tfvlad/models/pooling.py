@@ -33,7 +33,7 @@ def average_pooling(
     """
     pool = keras.layers.GlobalAveragePooling3D(name="descriptor")
     return clip_model(
-        backbone, num_classes, num_frames, dropout, lambda _, features: pool(features), name
+        backbone, num_classes, num_frames, dropout, lambda maps: pool(maps.features), name
     )
 
 
@@ -54,5 +54,5 @@ def max_pooling(
     """
     pool = keras.layers.GlobalMaxPooling3D(name="descriptor")
     return clip_model(
-        backbone, num_classes, num_frames, dropout, lambda _, features: pool(features), name
+        backbone, num_classes, num_frames, dropout, lambda maps: pool(maps.features), name
     )

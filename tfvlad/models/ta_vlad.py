@@ -1,4 +1,4 @@
-"""TA-VLAD: top-down attention, VLAD of each frame, one GRU shared by all clusters."""
+"""TA-VLAD: top-down attention, VLAD of each frame, a GRU that follows the clusters."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 import keras
 
 from tfvlad.backbones import Backbone
-from tfvlad.layers import DescriptorNormalization, NetVLAD, SharedGRU
-from tfvlad.models.assembly import clip_model
+from tfvlad.layers import DescriptorNormalization, NetVLAD, SeparateGRUs, SharedGRU
+from tfvlad.models.assembly import StreamMaps, clip_model
 from tfvlad.models.attention import top_down_attention
+
+_CLUSTER_GRUS = {"shared_gru": SharedGRU, "separate_grus": SeparateGRUs}
+_TEMPORAL = ("shared_gru", "flattened_gru", "separate_grus")
 
 
 def ta_vlad(
@@ -21,6 +24,7 @@ def ta_vlad(
     units: int = 256,
     alpha: float | str = 1000.0,
     attention: bool = True,
+    temporal: str = "shared_gru",
     bidirectional: bool = False,
     intra_normalize: bool = True,
     dropout: float = 0.5,
@@ -37,10 +41,14 @@ def ta_vlad(
         num_classes: number of action classes C.
         num_frames: frames of a clip, None for any number.
         num_clusters: number of action words K.
-        units: size U of a cluster's state.
+        units: size U of a cluster's state, or of a flattened GRU's.
         alpha: sharpness of the assignments, see `tfvlad.layers.NetVLAD`.
         attention: False leaves every location the same weight ("VLAD-GRU").
-        bidirectional: a second GRU reads the frames backwards, 2U states a cluster.
+        temporal: what follows the clusters over time: "shared_gru"; "separate_grus", K GRUs with
+            weights of their own; or "flattened_gru", one `keras.layers.GRU` on the K vectors of a
+            frame as one of length K*D. Its last state has no clusters left to intra-normalise: the
+            descriptor is the state, L2-normalised, U long.
+        bidirectional: a second GRU reads the frames backwards, 2U in the place of U.
         intra_normalize: L2-normalise each cluster's vector of a frame, times the square root of D,
             before the GRU. The paper does not say; the raw vectors are so small (the attention of a
             frame sums to 1 over all its clusters) that the GRU hardly trains on them.
@@ -51,13 +59,16 @@ def ta_vlad(
         A functional model from RGB frames `(B, T, H, W, 3)`, values 0..255, to logits `(B, C)`.
 
     Raises:
-        ValueError: attention with a backbone that has no classifier.
+        ValueError: attention with a backbone that has no classifier, or an unknown `temporal`.
 
     Reference:
         Sudhakaran and Lanz, "Top-down Attention Recurrent VLAD Encoding for Action Recognition in
-        Videos", section 3. It says only that the tensor of the last convolutional layer goes to
-        both branches; here the attention is taken after the last activation and VLAD before it.
+        Videos", section 3; the other values of `temporal`: section 4.2. It says only that the
+        tensor of the last convolutional layer goes to both branches; here the attention is taken
+        after the last activation and VLAD before it.
     """
+    if temporal not in _TEMPORAL:
+        raise ValueError(f"`temporal` must be one of {_TEMPORAL}. Received: temporal={temporal!r}.")
     vlad = NetVLAD(
         num_clusters,
         alpha=alpha,
@@ -66,20 +77,36 @@ def ta_vlad(
         return_assignments=True,
         name="vlad",
     )
-    gru = SharedGRU(
-        units,
-        bidirectional=bidirectional,
-        return_sequences=True,
-        return_state=True,
-        name="shared_gru",
-    )
 
-    def aggregate(pre_activation: Any, features: Any) -> Any:
-        weights = top_down_attention(backbone, features) if attention else None
-        vectors, _ = vlad(pre_activation, weights)
+    def aggregate(maps: StreamMaps) -> Any:
+        weights = top_down_attention(backbone, maps.attended) if attention else None
+        vectors, _ = vlad(maps.pre_activation, weights)
         scale = backbone.num_channels**0.5 if intra_normalize else 1.0
         vectors = keras.layers.Rescaling(scale, name="frame_vlad")(vectors)
-        _, states = gru(vectors)
+        if temporal == "flattened_gru":
+            states = _flattened_gru(vectors, units, bidirectional)
+        else:
+            gru = _CLUSTER_GRUS[temporal](
+                units,
+                bidirectional=bidirectional,
+                return_sequences=True,
+                return_state=True,
+                name=temporal,
+            )
+            _, states = gru(vectors)
         return DescriptorNormalization(name="descriptor")(states)
 
     return clip_model(backbone, num_classes, num_frames, dropout, aggregate, name)
+
+
+def _flattened_gru(vectors: Any, units: int, bidirectional: bool) -> Any:
+    """The last state `(B, 1, U)` of one GRU over `(B, T, K, D)`, the K vectors joined."""
+    num_clusters, channels = vectors.shape[2:]
+    # Not the number of frames: the layer must suit clips of another number.
+    flat = keras.layers.Reshape((-1, num_clusters * channels), name="flat_vlad")(vectors)
+    gru = keras.layers.GRU(units, return_sequences=True, return_state=True, name="flattened_gru")
+    if bidirectional:
+        gru = keras.layers.Bidirectional(gru, name="flattened_gru")
+    _, *states = gru(flat)
+    state = keras.layers.Concatenate(name="last_states")(states) if bidirectional else states[0]
+    return keras.layers.Reshape((1, state.shape[-1]), name="last_state")(state)

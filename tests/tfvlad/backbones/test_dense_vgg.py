@@ -1,5 +1,6 @@
 """VGG's dense layers against a numpy transcription, on files of the published layouts."""
 
+import re
 from importlib import import_module
 
 import keras
@@ -16,7 +17,7 @@ from tests.tfvlad.backbones.plain_networks import (
     relu,
     write_keras_file,
 )
-from tfvlad.backbones import vgg16_dense, vgg19_dense
+from tfvlad.backbones import dense_backbone, vgg16_dense, vgg19_dense
 
 # Torchvision's numbers of the convolutions of each block.
 FEATURES = {
@@ -169,3 +170,60 @@ def test_files_of_the_other_network(name, narrow, tmp_path):
     path = write_file(tmp_path, name, narrow(vgg16_dense), vgg16_dense)
     with pytest.raises(ValueError, match=r"are not of this network. Tensors missing: "):
         vgg19_dense(weights=path)
+
+
+class TestDenseBackbone:
+    @pytest.mark.parametrize("layer", ["fc6", "fc7"])
+    @pytest.mark.parametrize("network", ["vgg16", "vgg19"])
+    def test_is_one_location_before_the_relu(self, network, layer, narrow, tmp_path):
+        make_extractor = {"vgg16": vgg16_dense, "vgg19": vgg19_dense}[network]
+        tensors = narrow(make_extractor)
+        path = write_file(tmp_path, "keras.h5", tensors, make_extractor)
+        backbone = dense_backbone(network, layer, weights=path)
+        frames = make_frames()
+        expected = reference_forward(tensors, frames[0], "keras.h5", make_extractor)
+        pre_activation = backbone.model(frames)
+        assert pre_activation.shape == (1, 1, 1, 256)
+        assert np.min(pre_activation) < 0
+        features = backbone.activation_layer()(pre_activation)
+        assert_close_to_scale(features[0, 0, 0], expected[layer], 1e-4)
+        assert backbone.name == backbone.model.name == f"{network}_{layer}"
+        assert backbone.classifier_kernel is None
+
+    def test_blocks(self, narrow):
+        backbone = dense_backbone("vgg16", "fc7", weights=None)
+        assert list(backbone.blocks) == [*(f"block{n}" for n in range(1, 6)), "fc6", "fc7"]
+        assert backbone.blocks["fc6"] == ("block5_pool", "flatten", "fc6")
+        listed = [name for block in backbone.blocks.values() for name in block]
+        assert listed == [layer.name for layer in backbone.model.layers[2:-1]]
+        assert "fc7" not in dense_backbone("vgg16", "fc6", weights=None).blocks
+        frames = make_frames()
+        frozen_part, freed_part = backbone.split_at("fc6")
+        assert frozen_part.output_shape == (None, 14, 14, 32)
+        np.testing.assert_allclose(
+            freed_part(frozen_part(frames)), backbone.model(frames), rtol=1e-4, atol=1e-4
+        )
+        backbone.set_trainable("fc7")
+        assert len(backbone.model.trainable_variables) == 2
+
+    def test_save_and_load(self, narrow, tmp_path):
+        model = dense_backbone("vgg16", weights=None).model
+        model.save(tmp_path / "fc7.keras")
+        frames = make_frames()
+        loaded = keras.models.load_model(tmp_path / "fc7.keras")
+        np.testing.assert_array_equal(loaded(frames), model(frames))
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"network": "resnet18"}, "`network` must be vgg16 or vgg19. Received: network='resn"),
+            ({"layer": "fc8"}, "`layer` must be fc6 or fc7. Received: layer='fc8'."),
+            (
+                {"image_size": 256},
+                "`image_size` of vgg16's dense layers must be 224. Received: image_size=256.",
+            ),
+        ],
+    )
+    def test_errors(self, arguments, message):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            dense_backbone(**{"network": "vgg16", "weights": "nowhere.h5", **arguments})

@@ -141,10 +141,12 @@ def attention_lstm(
     return np.array(hiddens), maps, hidden, cell
 
 
-def mean_score(logits, mask=None, multi_label=False):
+def mean_score(logits, mask=None, multi_label=False, step_weights=None):
     """`log mean_t softmax` or `logit mean_t sigmoid` of `(N, C)`: `(C,)`."""
     steps = range(len(logits)) if mask is None or not np.any(mask) else np.flatnonzero(mask)
+    weights = np.ones(len(logits)) if step_weights is None else step_weights
+    total = sum(weights[t] for t in steps)
     if multi_label:
-        mean = sum(sigmoid(logits[t]) for t in steps) / len(steps)
+        mean = sum(weights[t] * sigmoid(logits[t]) for t in steps) / total
         return np.log(mean / (1 - mean))
-    return np.log(sum(softmax(logits[t]) for t in steps) / len(steps))
+    return np.log(sum(weights[t] * softmax(logits[t]) for t in steps) / total)

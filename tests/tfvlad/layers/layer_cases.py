@@ -59,6 +59,10 @@ def _every_step_arguments() -> dict[str, Any]:
     return _lstm_arguments("every_step")
 
 
+def _score_arguments(multi_label: bool, step_weights: Any) -> dict[str, Any]:
+    return {"multi_label": multi_label, "step_weights": step_weights}
+
+
 def _normalization_arguments() -> dict[str, Any]:
     return {"mean": (0.1, 0.2, 0.3), "std": 0.5, "channel_order": "bgr"}
 
@@ -75,13 +79,16 @@ CASES = {
         lambda: {"units": 5, "matching_units": 6},
         ((None, 8), [(None, 5), (None, 5)], (None, None, 7)),
     ),
+    "ChannelSlice": LayerCase(lambda: {"start": 2, "stop": 5}, ((None, None, 2, 3, 8),)),
     "DescriptorNormalization": LayerCase(lambda: {"intra_normalize": False}, ((None, 4, 8),)),
     "FramewiseBackbone": LayerCase(_backbone_arguments, ((None, None, 6, 6, 3),)),
     "ImageNormalization": LayerCase(_normalization_arguments, ((None, None, 6, 6, 3),)),
-    "MeanScore": LayerCase(lambda: {"multi_label": True}, ((None, None, 8),)),
-    "MeanScore, single label": LayerCase(lambda: {"multi_label": False}, ((None, None, 8),)),
+    "MeanScore": LayerCase(lambda: _score_arguments(True, (0.2, 0.0, 0.5)), ((None, 3, 8),)),
+    "MeanScore, single label": LayerCase(lambda: _score_arguments(False, None), ((None, None, 8),)),
     "NetVLAD": LayerCase(_vlad_arguments, ((None, None, 2, 3, 8),)),
     "NetVLAD, weights": LayerCase(_vlad_arguments, ((None, None, 6, 8), (None, None, 6))),
+    "SeparateGRUs": LayerCase(_gru_arguments, ((None, None, 4, 8),)),
+    "SeparateGRUs, state": LayerCase(_gru_arguments, ((None, None, 4, 8), (None, 4, 10))),
     "SharedGRU": LayerCase(_gru_arguments, ((None, None, 4, 8),)),
     "SharedGRU, state": LayerCase(_gru_arguments, ((None, None, 4, 8), (None, 4, 10))),
     "TopDownAttention": LayerCase(_attention_arguments, ((None, None, 2, 3, 8),)),

@@ -23,6 +23,34 @@ def test_equals_the_equations(multi_label, mask):
         np.testing.assert_allclose(scores[b], expected, rtol=1e-5, atol=1e-6)
 
 
+@every_kind
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_step_weights(multi_label, mask):
+    logits, weights = 3 * normal(B, N, C), (0.5, 1, 0, 2)
+    layer = MeanScore(multi_label=multi_label, step_weights=weights)
+    scores = layer(logits, mask=mask)
+    for b in range(B):
+        row = None if mask is None else mask[b]
+        expected = equations.mean_score(logits[b], row, multi_label, weights)
+        np.testing.assert_allclose(scores[b], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(1, -1), (0.0, 0.0)])
+def test_wrong_step_weights(weights):
+    message = (
+        "`step_weights` must be numbers, none of them negative and not all zero. "
+        f"Received: step_weights={weights}."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        MeanScore(step_weights=weights)
+
+
+def test_step_weights_of_other_steps():
+    message = "`step_weights` must be one for each of 3 steps. Received: step_weights=(1, 2)."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        MeanScore(step_weights=(1, 2)).build((None, 3, C))
+
+
 def test_probabilities_are_the_mean_ones():
     logits = normal(B, N, C)
     mean = np.mean(tf.nn.softmax(logits), axis=1)

@@ -1,5 +1,6 @@
 import re
 
+import keras
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from tfvlad.models import (
     intermediate_outputs,
     max_pooling,
     ta_vlad,
+    with_num_frames,
 )
 
 CLIPS = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3)).astype("float32")
@@ -96,6 +98,87 @@ def test_head_of(build):
     np.testing.assert_allclose(logits, model.predict(CLIPS, verbose=0), atol=1e-5)
     assert head.get_layer("logits") is model.get_layer("logits")
     assert head.name == f"{model.name}_head"
+
+
+def test_no_head():
+    maps = keras.Input((3, 4, 4, 6))
+    model = keras.Model(maps, keras.layers.GlobalAveragePooling3D()(maps), name="pool")
+    with pytest.raises(ValueError, match=r"'pool' has no backbone in front of a head\."):
+        head_of(model)
+
+
+VARIANTS = {
+    "average_pooling": (average_pooling, {}),
+    "max_pooling": (max_pooling, {}),
+    "action_vlad": (action_vlad, {**SMALL, "attention": True}),
+    "shared_gru": (ta_vlad, {**SMALL, "units": 5}),
+    "flattened_gru": (ta_vlad, {**SMALL, "units": 5, "temporal": "flattened_gru"}),
+    "separate_grus": (
+        ta_vlad,
+        {**SMALL, "units": 5, "temporal": "separate_grus", "bidirectional": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+class TestWithNumFrames:
+    def make(self, name, num_frames=3):
+        build, arguments = VARIANTS[name]
+        return build(tiny_backbone(), 3, **{**arguments, "num_frames": num_frames})
+
+    def test_equals_a_model_of_that_number(self, name):
+        model, clips = self.make(name), np.concatenate([CLIPS, CLIPS[::-1]], axis=1)
+        wanted = self.make(name, 6)
+        wanted.set_weights(model.get_weights())
+        expected = wanted.predict(clips, verbose=0)
+        for num_frames in (6, None):
+            longer = with_num_frames(model, num_frames)
+            assert longer.input_shape == (None, num_frames, 32, 32, 3)
+            assert longer.name == model.name
+            np.testing.assert_allclose(longer.predict(clips, verbose=0), expected, atol=1e-5)
+        maps = model.get_layer("backbone")(clips).numpy()
+        for head in (head_of(with_num_frames(model, 6)), with_num_frames(head_of(model), 6)):
+            np.testing.assert_allclose(head.predict(maps, verbose=0), expected, atol=1e-5)
+
+    def test_shares_the_weights(self, name, tmp_path):
+        model = self.make(name)
+        longer = with_num_frames(model, 6)
+        for layer in model.layers[1:]:
+            assert longer.get_layer(layer.name) is layer
+        names = list(intermediate_outputs(model).output)
+        outputs = intermediate_outputs(longer).predict(np.tile(CLIPS, (1, 2, 1, 1, 1)), verbose=0)
+        assert set(outputs) == set(names)
+        # A saved one stands for itself.
+        longer.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert head_of(loaded).input_shape == (None, 6, 4, 4, 6)
+        logits = loaded.predict(np.tile(CLIPS, (1, 2, 1, 1, 1)), verbose=0)
+        np.testing.assert_allclose(logits, outputs["logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize("num_frames", [0, -1, 2.5])
+def test_with_a_wrong_number_of_frames(num_frames):
+    message = f"`num_frames` must be a positive integer. Received: num_frames={num_frames}."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        with_num_frames(average_pooling(tiny_backbone(), 3, num_frames=3), num_frames)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(
+    ("temporal", "states", "descriptor"), [("flattened_gru", (), 1), ("separate_grus", (4,), 4)]
+)
+def test_states_of_the_other_grus(temporal, states, descriptor, bidirectional):
+    model = ta_vlad(
+        tiny_backbone(), 3, units=5, temporal=temporal, bidirectional=bidirectional, **SMALL
+    )
+    outputs = intermediate_outputs(model).predict(CLIPS, verbose=0)
+    units = 5 * (1 + bidirectional)
+    assert outputs["states"].shape == (2, 3, *states, units)
+    assert outputs["descriptor"].shape == (2, descriptor * units)
+    if not bidirectional:
+        last = outputs["states"][:, -1].reshape(2, -1, 5)
+        last = last / np.linalg.norm(last, axis=-1, keepdims=True) / np.sqrt(descriptor)
+        np.testing.assert_allclose(outputs["descriptor"], last.reshape(2, -1), atol=1e-5)
 
 
 class TestErrors:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests.helpers import normal, tiny_backbone
 from tests.tfvlad.layers import equations
+from tfvlad.backbones import with_frozen_copy
 from tfvlad.models import (
     action_vlad,
     average_pooling,
@@ -33,6 +34,12 @@ MODELS = {
         tiny_backbone(), 3, units=5, bidirectional=True, **SMALL
     ),
 }
+MODELS["separate_grus"] = lambda: ta_vlad(
+    tiny_backbone(), 3, units=5, temporal="separate_grus", bidirectional=True, **SMALL
+)
+MODELS["frozen_copy"] = lambda: ta_vlad(
+    with_frozen_copy(tiny_backbone(), "block2"), 3, units=5, **SMALL
+)
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -40,7 +47,7 @@ def randomized(name):
     """Other numbers than those that the layers start with, zero biases for one."""
     model = MODELS[name]()
     for layer in model.layers:
-        if layer.name in ("logits", "shared_gru"):
+        if layer.name in ("logits", "shared_gru", "separate_grus"):
             layer.set_weights([normal(*w.shape, seed=n) for n, w in enumerate(layer.get_weights())])
     return model
 
@@ -143,18 +150,22 @@ def test_action_vlad(name):
         np.testing.assert_allclose(attributions[clip], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["vlad_gru", "ta_vlad", "ta_vlad_raw", "ta_vlad_bidirectional"])
+@pytest.mark.parametrize(
+    "name", ["vlad_gru", "ta_vlad", "ta_vlad_raw", "ta_vlad_bidirectional", "separate_grus"]
+)
 def test_ta_vlad(name):
     model = randomized(name)
     attributions, _ = frame_attributions(model, CLIPS, 1)
-    gru = weights_of(model, "shared_gru")
+    is_separate = name == "separate_grus"
+    stacked = weights_of(model, "separate_grus" if is_separate else "shared_gru")
     start = np.zeros(5)
     for clip, maps in enumerate(maps_of(model)):
         vectors = frame_vectors(model, maps)
         if name != "ta_vlad_raw":
             vectors = equations.unit_rows(vectors) * np.sqrt(6)
-        changes = np.zeros((3, 4, 10 if name == "ta_vlad_bidirectional" else 5))
+        changes = np.zeros((3, 4, 10 if len(stacked) > 3 else 5))
         for k in range(4):
+            gru = [weight[k] for weight in stacked] if is_separate else stacked
             states = equations.gru(vectors[:, k], *gru[:3], start)
             for t in range(3):
                 changes[t, k, :5] = states[t] - (states[t - 1] if t else start)
@@ -222,6 +233,15 @@ class TestErrors:
         )
         with pytest.raises(ValueError, match=re.escape(message)):
             frame_attributions(MODELS["average_pooling"](), CLIPS, class_index)
+
+    def test_flattened_gru(self):
+        message = (
+            "`frame_attributions` needs a state for each cluster. Received: 'ta_vlad' with one GRU "
+            'for all clusters together (temporal="flattened_gru").'
+        )
+        model = ta_vlad(tiny_backbone(), 3, units=5, temporal="flattened_gru", **SMALL)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            frame_attributions(model, CLIPS)
 
     def test_other_model(self):
         inputs = keras.Input((3, 4))

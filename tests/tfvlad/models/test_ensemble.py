@@ -13,7 +13,9 @@ from tfvlad.models import (
     feature_softmax,
     intermediate_outputs,
     is_multi_label,
+    late_fusion,
     plain_lstm,
+    with_num_frames,
 )
 
 B, C, DV = 4, 3, 3
@@ -85,6 +87,72 @@ def test_is_multi_label():
     assert is_multi_label(feature_softmax(C, DV)) is False
     assert is_multi_label(feature_softmax(C, DV, multi_label=True)) is True
     assert is_multi_label(average_pooling(tiny_backbone(), C, num_frames=2)) is None
+
+
+CLIPS = np.random.default_rng(0).integers(0, 256, (B, 2, 32, 32, 3)).astype("float32")
+
+
+def three_models():
+    return [average_pooling(tiny_backbone(seed=n), C, num_frames=2) for n in range(3)]
+
+
+@pytest.mark.parametrize("weights", [None, (0.333, 0.667, 0.5), (2, 0, 1)])
+class TestLateFusion:
+    def test_logits(self, weights, tmp_path):
+        models = three_models()
+        fused = late_fusion(models, weights=weights)
+        shares = np.array(weights or (1, 1, 1)) / sum(weights or (1, 1, 1))
+        expected = sum(w * m(CLIPS).numpy() for w, m in zip(shares, models, strict=True))
+        np.testing.assert_allclose(fused([CLIPS] * 3), expected, rtol=1e-4, atol=1e-4)
+        assert is_multi_label(fused) is None
+        fused.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_allclose(loaded([CLIPS] * 3), expected, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("multi_label", [False, True])
+    def test_probabilities(self, weights, multi_label):
+        models = three_models()
+        arguments = {"weights": weights, "on": "probabilities", "multi_label": multi_label}
+        fused = late_fusion(models, **arguments)
+        assert is_multi_label(fused) is multi_label
+        activation = tf.sigmoid if multi_label else tf.nn.softmax
+        shares = np.array(weights or (1, 1, 1)) / sum(weights or (1, 1, 1))
+        expected = sum(
+            w * activation(m(CLIPS)).numpy() for w, m in zip(shares, models, strict=True)
+        )
+        np.testing.assert_allclose(activation(fused([CLIPS] * 3)), expected, rtol=1e-3, atol=1e-6)
+
+    def test_other_numbers_of_frames(self, weights):
+        models, longer = three_models(), np.tile(CLIPS, (1, 2, 1, 1, 1))
+        fused = with_num_frames(late_fusion(models, weights=weights), 4)
+        expected = late_fusion([with_num_frames(model, 4) for model in models], weights=weights)
+        np.testing.assert_allclose(fused([longer] * 3), expected([longer] * 3), rtol=1e-5)
+
+
+def test_late_fusion_of_scores_of_another_kind():
+    models = [average_pooling(tiny_backbone(), C, num_frames=2), build_all(multi_label=True)[2]]
+    fused = late_fusion(models)
+    expected = (models[0](CLIPS) + models[1](DATA[0])) / 2
+    np.testing.assert_allclose(fused([CLIPS, DATA[0]]), expected, rtol=1e-5)
+    message = "`multi_label` must agree with the models."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        late_fusion(models, multi_label=False)
+
+
+@pytest.mark.parametrize("weights", [(1, 2), (1, -1, 1), (0, 0, 0)])
+def test_late_fusion_with_wrong_weights(weights):
+    message = (
+        "`weights` must be 3 numbers, none of them negative and not all zero. "
+        f"Received: weights={list(weights)}."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        late_fusion(three_models(), weights=weights)
+
+
+def test_late_fusion_on_something_else():
+    message = '`on` must be "logits" or "probabilities". Received: on=\'normalized\'.'
+    with pytest.raises(ValueError, match=re.escape(message)):
+        late_fusion(three_models(), on="normalized")
 
 
 class TestErrors:

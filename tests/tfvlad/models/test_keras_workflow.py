@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tests.conftest import PROJECT
 from tests.helpers import MemoryClips, tiny_backbone
+from tfvlad.backbones import with_frozen_copy
 from tfvlad.models import action_vlad, average_pooling, intermediate_outputs, max_pooling, ta_vlad
 from tfvlad.training import initialize_clusters
 
@@ -21,6 +22,9 @@ def build_all():
     backbone = tiny_backbone()
     return {
         "ta_vlad": ta_vlad(backbone, 3, units=5, bidirectional=True, **SMALL),
+        "flattened_gru": ta_vlad(backbone, 3, units=5, temporal="flattened_gru", **SMALL),
+        "separate_grus": ta_vlad(backbone, 3, units=5, temporal="separate_grus", **SMALL),
+        "frozen_copy": ta_vlad(with_frozen_copy(backbone, "block2"), 3, units=5, **SMALL),
         "action_vlad": action_vlad(backbone, 3, attention=True, **SMALL),
         "average_pooling": average_pooling(backbone, 3, num_frames=3),
         "max_pooling": max_pooling(backbone, 3, num_frames=3),
@@ -115,7 +119,7 @@ def test_jit_compile(clips):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["ta_vlad", "action_vlad"])
+@pytest.mark.parametrize("name", ["ta_vlad", "flattened_gru", "separate_grus", "action_vlad"])
 def test_mixed_precision(clips, name):
     expected = np.array(build_all()[name](clips[0]))
     keras.mixed_precision.set_global_policy("mixed_bfloat16")

@@ -1,6 +1,7 @@
 """The logits of every model against the papers' equations, written out in numpy."""
 
 import inspect
+import re
 
 import keras
 import numpy as np
@@ -8,7 +9,14 @@ import pytest
 
 from tests.helpers import normal, tiny_backbone
 from tests.tfvlad.layers import equations
-from tfvlad.models import action_vlad, average_pooling, max_pooling, ta_vlad
+from tfvlad.backbones import with_frozen_copy
+from tfvlad.models import (
+    action_vlad,
+    average_pooling,
+    intermediate_outputs,
+    max_pooling,
+    ta_vlad,
+)
 
 CLIPS = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3)).astype("float32")
 # Small enough that no cluster is empty: the direction of an empty one's vector is rounding noise.
@@ -69,6 +77,88 @@ def test_action_vlad(attention):
     assert_logits(model, descriptors)
 
 
+def frame_vectors(model, backbone, attention=True, intra_normalize=True):
+    """What the GRU reads of each clip, `(T, K, D)`."""
+    for pre_activation, features in zip(*maps_of(backbone), strict=True):
+        weights = attention_of(model, features) if attention else np.ones((3, 16))
+        frames = []
+        for frame, weight in zip(equations.unit_rows(pre_activation), weights, strict=True):
+            encoded = equations.vlad(frame, *weights_of(model, "vlad"), weights=weight)
+            frames.append(equations.unit_rows(encoded) * np.sqrt(6) if intra_normalize else encoded)
+        yield np.array(frames)
+
+
+def last_state(rows, gru):
+    """Of a GRU's weights, or of those of two that read `(T, D)` forwards and backwards."""
+    last = equations.gru(rows, *gru[:3], np.zeros(5))[-1]
+    if len(gru) > 3:
+        last = np.concatenate([last, equations.gru(rows[::-1], *gru[3:], np.zeros(5))[-1]])
+    return last
+
+
+@pytest.mark.parametrize("intra_normalize", [True, False])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("temporal", ["flattened_gru", "separate_grus"])
+def test_other_grus(temporal, bidirectional, intra_normalize):
+    backbone = tiny_backbone()
+    arguments = {"bidirectional": bidirectional, "intra_normalize": intra_normalize}
+    model = ta_vlad(backbone, 3, units=5, temporal=temporal, **arguments, **SMALL)
+    randomize(model, temporal, "logits")
+    weights, descriptors = weights_of(model, temporal), []
+    for frames in frame_vectors(model, backbone, intra_normalize=intra_normalize):
+        if temporal == "flattened_gru":
+            rows, grus = [frames.reshape(3, 4 * 6)], [weights]
+        else:
+            rows, grus = np.moveaxis(frames, 1, 0), [[w[k] for w in weights] for k in range(4)]
+        states = np.array([last_state(x, gru) for x, gru in zip(rows, grus, strict=True)])
+        descriptors.append(equations.unit(equations.unit_rows(states).ravel()))
+    assert descriptors[0].shape == (len(grus) * 5 * (1 + bidirectional),)
+    assert_logits(model, descriptors)
+
+
+def test_unknown_temporal():
+    message = (
+        "`temporal` must be one of ('shared_gru', 'flattened_gru', 'separate_grus'). "
+        "Received: temporal='lstm'."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ta_vlad(tiny_backbone(), 3, temporal="lstm")
+
+
+@pytest.mark.parametrize("build", [action_vlad, ta_vlad, average_pooling])
+def test_attention_of_the_frozen_copy(build):
+    backbone = tiny_backbone()
+    decoupled = with_frozen_copy(backbone, "block2")
+    if build is average_pooling:
+        models = [build(b, 3, num_frames=3) for b in (decoupled, backbone)]
+    else:
+        models = [build(b, 3, attention=True, **SMALL) for b in (decoupled, backbone)]
+        kernel = models[0].get_layer("attention").get_weights()[0]
+        np.testing.assert_array_equal(kernel, backbone.classifier_kernel)
+        assert models[0].get_layer("attention").trainable_weights == []
+    model, coupled = models
+    for layer in coupled.layers[2:]:
+        if layer.weights:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+    np.testing.assert_allclose(
+        model.predict(CLIPS, verbose=0), coupled.predict(CLIPS, verbose=0), atol=1e-5
+    )
+
+    # The trained half moves, the attention stays.
+    conv2 = backbone.model.get_layer("conv2")
+    names = ["logits"] if build is average_pooling else ["attention", "assignments"]
+    outputs, coupled_outputs = (intermediate_outputs(m, names) for m in models)
+    before = outputs.predict(CLIPS, verbose=0)
+    conv2.set_weights([conv2.get_weights()[0] + 0.2 * normal(3, 3, 4, 6)])
+    after = outputs.predict(CLIPS, verbose=0)
+    assert np.abs(after[names[-1]] - before[names[-1]]).max() > 1e-3
+    if build is not average_pooling:
+        np.testing.assert_array_equal(after["attention"], before["attention"])
+        expected = coupled_outputs.predict(CLIPS, verbose=0)
+        np.testing.assert_allclose(after["assignments"], expected["assignments"], atol=1e-5)
+        assert np.abs(after["attention"] - expected["attention"]).max() > 1e-3
+
+
 @pytest.mark.parametrize("attention", [True, False])
 @pytest.mark.parametrize("intra_normalize", [True, False])
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -86,19 +176,9 @@ def test_ta_vlad(attention, intra_normalize, bidirectional):
     randomize(model, "shared_gru", "logits")
     gru = weights_of(model, "shared_gru")
     descriptors = []
-    for pre_activation, features in zip(*maps_of(backbone), strict=True):
-        weights = attention_of(model, features) if attention else np.ones((3, 16))
-        frames = []
-        for frame, weight in zip(equations.unit_rows(pre_activation), weights, strict=True):
-            encoded = equations.vlad(frame, *weights_of(model, "vlad"), weights=weight)
-            frames.append(equations.unit_rows(encoded) * np.sqrt(6) if intra_normalize else encoded)
+    for frames in frame_vectors(model, backbone, attention, intra_normalize):
         # (T, K, D): a cluster's vectors in the order of time
-        clusters = np.moveaxis(np.array(frames), 1, 0)
-        start = np.zeros(5)
-        states = np.array([equations.gru(x, *gru[:3], start)[-1] for x in clusters])
-        if bidirectional:
-            backward = [equations.gru(x[::-1], *gru[3:], start)[-1] for x in clusters]
-            states = np.concatenate([states, backward], axis=-1)
+        states = np.array([last_state(x, gru) for x in np.moveaxis(frames, 1, 0)])
         descriptors.append(equations.unit(equations.unit_rows(states).ravel()))
     assert_logits(model, descriptors)
 
@@ -121,6 +201,7 @@ def test_defaults_are_the_papers():
         **vlad,
         "units": 256,
         "attention": True,
+        "temporal": "shared_gru",
         "bidirectional": False,
         "intra_normalize": True,
         "name": "ta_vlad",
