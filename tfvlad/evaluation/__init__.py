@@ -1,6 +1,7 @@
-"""Measures of a classifier's scores, and the report that is written from them."""
+"""Measures of a classifier's scores, their fusion and files, and the report written from them."""
 
 from tfvlad.evaluation.bootstrap import Estimate, bootstrap_mean, paired_difference
+from tfvlad.evaluation.fusion import align_files, average_probabilities, fuse_scores
 from tfvlad.evaluation.highlights import (
     AttentionShare,
     FrameScores,
@@ -11,7 +12,6 @@ from tfvlad.evaluation.highlights import (
 from tfvlad.evaluation.metrics import (
     average_crops,
     average_precision_per_class,
-    average_probabilities,
     class_probabilities,
     confusion_matrix,
     mean_average_precision,
@@ -25,8 +25,10 @@ from tfvlad.evaluation.report import (
     EvaluationReport,
     evaluate_scores,
     metrics_table,
+    write_per_class,
     write_report,
 )
+from tfvlad.evaluation.score_files import ScoreFile, align_scores, read_scores, write_scores
 
 __all__ = [
     "AttentionShare",
@@ -34,6 +36,9 @@ __all__ = [
     "EvaluationReport",
     "FrameScores",
     "Highlight",
+    "ScoreFile",
+    "align_files",
+    "align_scores",
     "attention_share",
     "average_crops",
     "average_precision_per_class",
@@ -42,14 +47,18 @@ __all__ = [
     "class_probabilities",
     "confusion_matrix",
     "evaluate_scores",
+    "fuse_scores",
     "highlight_intervals",
     "mean_average_precision",
     "mean_class_accuracy",
     "metrics_table",
     "paired_difference",
     "per_class_accuracy",
+    "read_scores",
     "top_k_accuracy",
     "top_k_correct",
     "weighted_average_precision",
+    "write_per_class",
     "write_report",
+    "write_scores",
 ]

@@ -8,8 +8,6 @@ of the clips (average precision), so that no figure depends on a sorting algorit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -56,34 +54,6 @@ def class_probabilities(logits: ArrayLike, *, multi_label: bool = False) -> np.n
         return np.exp(-np.logaddexp(0.0, -logits))
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def average_probabilities(scores: Sequence[ArrayLike], *, multi_label: bool = False) -> np.ndarray:
-    """Averages the class probabilities of several models, or of several chunks of a video.
-
-    Args:
-        scores: Logits or log-probabilities of each model, `(num_clips, num_classes)`.
-        multi_label: Whether a clip may have several classes.
-
-    Returns:
-        Scores of the same kind, float64: the log of the mean probability, or with `multi_label` its
-        logit. `class_probabilities` gives the mean probability back.
-
-    Raises:
-        ValueError: If the shapes differ.
-
-    Reference:
-        Torabi and Sigal, "Action Classification and Highlighting in Videos", section 4.4.
-    """
-    shapes = {np.shape(one) for one in scores}
-    if len(shapes) != 1:
-        raise ValueError(
-            "`scores` must have one shape, that of the same clips and classes. "
-            f"Received: {sorted(shapes)}."
-        )
-    mean = np.mean([class_probabilities(one, multi_label=multi_label) for one in scores], axis=0)
-    with np.errstate(divide="ignore"):
-        return np.log(mean) - np.log1p(-mean) if multi_label else np.log(mean)
 
 
 def top_k_correct(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> np.ndarray:

@@ -41,7 +41,12 @@ class EvaluationReport:
 
 
 def evaluate_scores(
-    logits: ArrayLike, labels: ArrayLike, class_names: Sequence[str], *, seed: int = 0
+    logits: ArrayLike,
+    labels: ArrayLike,
+    class_names: Sequence[str],
+    *,
+    unlabeled_last: bool = False,
+    seed: int = 0,
 ) -> EvaluationReport:
     """Computes the measures that fit the truth: accuracies, or average precisions if multi-hot.
 
@@ -50,6 +55,9 @@ def evaluate_scores(
             num_classes)` whose crops are averaged first.
         labels: Class indices `(num_clips,)`, or multi-hot truth `(num_clips, num_classes)`.
         class_names: One name a class.
+        unlabeled_last: Whether clips without any class are ranked last in multi-label measures, as
+            Charades' official one has it (`tfvlad fuse --labels Charades_v1_test.csv` does so). In
+            other data sets they are negatives like any others.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -68,15 +76,16 @@ def evaluate_scores(
             f"`logits`. Received: {len(class_names)} names."
         )
     if labels.ndim == 2:
+        ranking = {"unlabeled_last": unlabeled_last}
         return EvaluationReport(
             metrics={
                 "num_clips": len(scores),
-                "mAP": measures.mean_average_precision(scores, labels),
-                "wAP": measures.weighted_average_precision(scores, labels),
+                "mAP": measures.mean_average_precision(scores, labels, **ranking),
+                "wAP": measures.weighted_average_precision(scores, labels, **ranking),
             },
             class_names=tuple(class_names),
             num_clips_per_class=labels.sum(axis=0),
-            per_class=measures.average_precision_per_class(scores, labels),
+            per_class=measures.average_precision_per_class(scores, labels, **ranking),
         )
     hits = measures.top_k_correct(scores, labels)
     top1 = bootstrap_mean(hits, seed=seed)
@@ -115,18 +124,28 @@ def write_report(folder: str | os.PathLike, report: EvaluationReport) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(report.metrics, indent=2) + "\n")
     names, confusion = report.class_names, report.confusion
-    measure = "average_precision" if confusion is None else "accuracy"
-    per_class = [
-        (name, int(num_clips), "" if np.isnan(value) else f"{value:.6f}")
-        for name, num_clips, value in zip(
-            names, report.num_clips_per_class, report.per_class, strict=True
-        )
-    ]
-    _write_csv(folder / "per_class.csv", ("class", "num_clips", measure), per_class)
+    write_per_class(folder / "per_class.csv", report)
     if confusion is not None:
         rows = [(name, *counts) for name, counts in zip(names, confusion.tolist(), strict=True)]
         _write_csv(folder / "confusion.csv", ("true class", *names), rows)
         confusion_figure(confusion, names).savefig(folder / "confusion.png")
+
+
+def write_per_class(path: str | os.PathLike, report: EvaluationReport) -> None:
+    """Writes a CSV of class, num_clips and accuracy, or average_precision for multi-label truth.
+
+    Args:
+        path: The file; replaced if it is there. A class without clips has no figure.
+        report: What `evaluate_scores` returned.
+    """
+    measure = "average_precision" if report.confusion is None else "accuracy"
+    rows = [
+        (name, int(num_clips), "" if np.isnan(value) else f"{value:.6f}")
+        for name, num_clips, value in zip(
+            report.class_names, report.num_clips_per_class, report.per_class, strict=True
+        )
+    ]
+    _write_csv(Path(path), ("class", "num_clips", measure), rows)
 
 
 def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:

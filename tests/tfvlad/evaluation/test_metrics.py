@@ -5,13 +5,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, top_k_accuracy_score
 
-from tests.helpers import normal
 from tfvlad.evaluation import (
+    ScoreFile,
+    align_scores,
     average_crops,
     average_precision_per_class,
-    average_probabilities,
     class_probabilities,
     confusion_matrix,
+    evaluate_scores,
     mean_average_precision,
     mean_class_accuracy,
     per_class_accuracy,
@@ -181,21 +182,94 @@ class TestProbabilities:
             average_crops(SCORES[0])
 
 
-class TestAverageProbabilities:
-    @pytest.mark.parametrize("multi_label", [False, True])
-    def test_gives_the_mean_probability_back(self, multi_label):
-        models = [normal(4, 3, seed=n) for n in range(3)]
-        scores = average_probabilities(models, multi_label=multi_label)
-        np.testing.assert_allclose(
-            class_probabilities(scores, multi_label=multi_label),
-            np.mean([class_probabilities(m, multi_label=multi_label) for m in models], axis=0),
-        )
+def official_charades(submission, truth, num_classes):
+    """Charades_v1_classify.m line by line: its mAP and wAP of {id: scores} and {id: classes}."""
+    gtids, gtclasses = [], []
+    for video, classes in truth.items():
+        # load_charades goes on to the next row before it notes the id of a video without actions.
+        gtids.append(video if classes else None)
+        gtclasses.append(classes)
+    gtlabel = [[0] * num_classes for _ in gtids]
+    test = [[-np.inf] * num_classes for _ in gtids]
+    for i, video in enumerate(gtids):
+        for label in gtclasses[i]:
+            gtlabel[i][label] = 1
+        if video in submission:
+            test[i] = submission[video]
+    precisions = []
+    for k in range(num_classes):
+        confidences = [row[k] for row in test]
+        order = sorted(range(len(test)), key=lambda i: -confidences[i])  # stable, as sort(-conf)
+        true_positives, false_positives, total = 0, 0, 0.0
+        for i in order:
+            true_positives += gtlabel[i][k] == 1
+            false_positives += gtlabel[i][k] != 1
+            if gtlabel[i][k] == 1:
+                total += true_positives / (true_positives + false_positives)
+        precisions.append(total / sum(row[k] for row in gtlabel))
+    sizes = [sum(row[k] for row in gtlabel) for k in range(num_classes)]
+    weighted = sum(p * n for p, n in zip(precisions, sizes, strict=True)) / sum(sizes)
+    return sum(precisions) / num_classes, weighted
 
-    def test_one_model_keeps_its_ranking(self):
-        scores = normal(5, 4)
-        averaged = average_probabilities([scores])
-        np.testing.assert_array_equal(np.argsort(averaged, axis=1), np.argsort(scores, axis=1))
 
-    def test_different_shapes_raise(self):
-        with pytest.raises(ValueError, match=r"have one shape.*\[\(2, 3\), \(2, 4\)\]"):
-            average_probabilities([normal(2, 3), normal(2, 4)])
+def map_of_the_authors_python_code(scores, labels):
+    """`charades_map` of gsig/charades-algorithms: rows without truth are minus infinity."""
+    scores = np.array(scores)
+    scores[labels.sum(axis=1) == 0] = -np.inf
+    precisions = []
+    for confidences, truth in zip(scores.T, labels.T, strict=True):
+        hits = truth[np.argsort(-confidences, kind="stable")] == 1
+        precision = np.cumsum(hits) / (np.cumsum(~hits) + np.cumsum(hits))
+        precisions.append(precision[hits].sum() / hits.sum())
+    return np.mean(precisions), (precisions * labels.sum(axis=0)).sum() / labels.sum()
+
+
+@st.composite
+def charades_submissions(draw):
+    """Scores of some of the listed videos, with ties; the classes of all, none of some."""
+    num_classes = draw(st.integers(1, 4))
+    num_videos = draw(st.integers(1, 12))
+    classes = st.sets(st.integers(0, num_classes - 1))
+    truth = {f"V{i:02d}": draw(classes) for i in range(num_videos)}
+    truth[draw(st.sampled_from(["A", "V05x", "Z"]))] = set(range(num_classes))
+    truth = dict(draw(st.permutations(list(truth.items()))))
+    rows = st.lists(
+        st.sampled_from([-1.5, 0.0, 0.25, 2.0]) | st.floats(-9, 9),
+        min_size=num_classes,
+        max_size=num_classes,
+    )
+    videos = draw(st.lists(st.sampled_from([*truth, "other"]), min_size=1, unique=True))
+    return {video: draw(rows) for video in videos}, truth, num_classes
+
+
+class TestCharades:
+    @given(charades_submissions())
+    def test_equals_the_official_measure(self, data):
+        submission, truth, num_classes = data
+        labels = np.zeros((len(truth), num_classes), dtype=int)
+        for row, classes in zip(labels, truth.values(), strict=True):
+            row[list(classes)] = 1
+        file = ScoreFile(np.array(list(submission.values())), tuple(submission))
+        scores = align_scores(file, tuple(truth), missing_score=-np.inf).scores
+        names = [str(k) for k in range(num_classes)]
+        metrics = evaluate_scores(scores, labels, names, unlabeled_last=True).metrics
+        figures = metrics["mAP"], metrics["wAP"]
+        assert figures == pytest.approx(official_charades(submission, truth, num_classes))
+        assert figures == pytest.approx(map_of_the_authors_python_code(scores, labels))
+
+    def test_random_scores_of_the_published_size(self):
+        rng = np.random.default_rng(0)
+        labels = (rng.random((1863, 157)) < 6.8 / 157).astype(int)
+        labels[rng.choice(1863, 49, replace=False)] = 0
+        scores = rng.normal(size=labels.shape).round(2)  # with ties
+        truth = {str(i): set(np.flatnonzero(row)) for i, row in enumerate(labels)}
+        submission = {str(i): list(row) for i, row in enumerate(scores) if i % 40}
+        scores[::40] = -np.inf
+        expected = official_charades(submission, truth, 157)
+        found = [
+            measure(scores, labels, unlabeled_last=True)
+            for measure in (mean_average_precision, weighted_average_precision)
+        ]
+        assert found == pytest.approx(expected, rel=1e-12)
+        # The quirks matter: without them the figures are others.
+        assert mean_average_precision(scores, labels) != pytest.approx(expected[0], rel=1e-4)
