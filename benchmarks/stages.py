@@ -24,7 +24,7 @@ from measure import alternating_medians
 
 from tfvlad import models
 from tfvlad.backbones import Backbone, mobilenet_v2
-from tfvlad.training import CachedClips, split_networks
+from tfvlad.training import CachedClips, frozen_part, trained_part
 
 NUM_FRAMES, NUM_CLASSES = 25, 10
 STAGE_1 = ("shared_gru", "logits")
@@ -47,7 +47,8 @@ def epochs(
     folder: str,
 ) -> dict[str, Callable[[], object]]:
     """One epoch through the whole model, and one from cached maps, with the same layers trained."""
-    frozen, trained = split_networks(model, backbone, freed_block)
+    frozen = frozen_part(backbone, freed_block)
+    trained = trained_part(model, backbone, freed_block)
     backbone.set_trainable(freed_block)
     for layer in model.layers:
         if layer.name != "backbone":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tfvlad.evaluation import Estimate
 
 
 @click.command()
@@ -33,13 +35,50 @@ def compare(first: str, second: str, stage: int | None, as_json: bool) -> None:
     Example:
       tfvlad compare runs/average-pooling runs/action-vlad
     """
+    found = compare_runs(Path(first), Path(second), stage)
+    difference = found.difference
+    if as_json:
+        result = {
+            "first": found.first,
+            "second": found.second,
+            "difference": difference.mean,
+            "interval": [difference.low, difference.high],
+            "runs": found.num_runs,
+            "shared_runs": found.num_shared_runs,
+        }
+        click.echo(json.dumps(result))
+        return
+    click.echo(
+        f"{first}: {100 * found.first:.1f} %   {second}: {100 * found.second:.1f} %   "
+        f"difference {100 * difference.mean:+.1f} points "
+        f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]   "
+        f"({found.num_runs} of {found.num_shared_runs} runs)"
+    )
+
+
+class Comparison(NamedTuple):
+    """Mean top-1 accuracies of two folders of runs, and their paired difference."""
+
+    first: float
+    second: float
+    difference: Estimate
+    num_runs: int
+    num_shared_runs: int
+
+
+def compare_runs(first: Path, second: Path, stage: int | None = None) -> Comparison:
+    """Compares the runs of the same split and seed in two folders, see `compare`.
+
+    Raises:
+        ValueError: there are none, or they were tested on different clips.
+    """
     import numpy as np
 
     from tfvlad.cli.data import short_clip_name
     from tfvlad.evaluation import paired_difference, top_k_correct
 
-    folders = Path(first), Path(second)
-    shared = sorted(set(run_names(folders[0])) & set(run_names(folders[1])))
+    folders = first, second
+    shared = sorted(set(run_names(first)) & set(run_names(second)))
     if not shared:
         raise ValueError(
             f"'{first}' and '{second}' have no finished run of the same split and seed."
@@ -67,23 +106,7 @@ def compare(first: str, second: str, stage: int | None, as_json: bool) -> None:
     means = np.mean(
         [hits[:, np.array(splits) == split].mean(axis=1) for split in set(splits)], axis=0
     )
-    if as_json:
-        result = {
-            "first": float(means[0]),
-            "second": float(means[1]),
-            "difference": difference.mean,
-            "interval": [difference.low, difference.high],
-            "runs": len(names),
-            "shared_runs": len(shared),
-        }
-        click.echo(json.dumps(result))
-        return
-    click.echo(
-        f"{first}: {100 * means[0]:.1f} %   {second}: {100 * means[1]:.1f} %   "
-        f"difference {100 * difference.mean:+.1f} points "
-        f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]   "
-        f"({len(names)} of {len(shared)} runs)"
-    )
+    return Comparison(float(means[0]), float(means[1]), difference, len(names), len(shared))
 
 
 def run_names(folder: Path) -> list[str]:
@@ -121,6 +144,11 @@ def _num_stages(folder: Path) -> int:
 def load_scores(folder: Path, stage: int | None = None) -> dict[str, np.ndarray]:
     import numpy as np
 
+    from tfvlad.cli.data import clip_name
+
     last = stage is None or stage == _num_stages(folder)
     with np.load((folder if last else folder / f"stage{stage}") / "scores.npz") as arrays:
-        return dict(arrays)
+        scores = dict(arrays)
+    # Earlier runs hold names with suffixes.
+    scores["clips"] = np.array([clip_name(str(name)) for name in scores["clips"]])
+    return scores

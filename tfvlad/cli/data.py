@@ -22,14 +22,19 @@ from pipelines.annotations import (
     read_ucf101,
     split_validation,
 )
-from pipelines.features.feature_set import FILE_SUFFIXES, FeatureSet
+from pipelines.charades import read_charades
+from pipelines.features.feature_set import FeatureSet
+from pipelines.listing import video_stem
+
+# What `clip_names` adds to the name of a video.
+_SEGMENT = re.compile(r"@[\d.]*-[\d.]*$")
 
 lists_option = click.option(
     "--lists",
     type=click.Path(exists=True),
     help="Official lists: the folder of HMDB51's (<class>_test_split<n>.txt), UCF101's "
-    "(trainlist0<n>.txt) or Hollywood2's (ClipSets), or ActivityNet's JSON file; or a CSV of "
-    "videos below DATA.",
+    "(trainlist0<n>.txt), Hollywood2's (ClipSets) or Charades' (Charades_v1_train.csv), or "
+    "ActivityNet's JSON file; or a CSV of videos below DATA.",
 )
 
 
@@ -146,7 +151,7 @@ def read_lists(path: Path, part: str, class_names: Sequence[str]) -> tuple[Video
         raise ValueError(f"'{path}' is missing. Name the videos: `tfvlad evaluate RUN DATA`.")
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = [row for row in csv.DictReader(file) if row["part"] == part]
-    missing = [row["path"] for row in rows if not os.path.isfile(row["path"])]
+    missing = [row["path"] for row in rows if not os.path.exists(row["path"])]
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(rows)} videos that '{path}' lists are missing, first: "
@@ -164,24 +169,28 @@ def read_lists(path: Path, part: str, class_names: Sequence[str]) -> tuple[Video
 
 
 def clip_names(records: Sequence[VideoRecord]) -> list[str]:
-    """The videos' paths from the folder that they share, with `@start-end` for segments."""
+    """The videos' paths from the folder that they share, without suffix, `@start-end` for segments.
+
+    The clips of a video, of its frame folder and of its features have one name.
+    """
     root = os.path.commonpath([os.path.dirname(os.path.abspath(r.path)) for r in records])
     return [
-        _without_suffix(os.path.relpath(record.path, root).replace(os.sep, "/")) + _segment(record)
+        clip_name(os.path.relpath(record.path, root).replace(os.sep, "/")) + _segment(record)
         for record in records
     ]
 
 
-def _without_suffix(name: str) -> str:
-    """The video's name of a feature file."""
-    for suffix in FILE_SUFFIXES.values():
-        name = name.removesuffix(suffix)
-    return name
+def clip_name(name: str) -> str:
+    """A clip's name without the suffixes of a video and its features; the segment stays."""
+    segment = _SEGMENT.search(name)
+    path = name[: segment.start()] if segment else name
+    folder, slash, file = path.rpartition("/")
+    return folder + slash + video_stem(file) + name[len(path) :]
 
 
 def short_clip_name(name: str) -> str:
     """A clip's file name without folders and segment."""
-    return re.sub(r"@[\d.]*-[\d.]*$", "", name).rpartition("/")[2]
+    return _SEGMENT.sub("", name).rpartition("/")[2]
 
 
 def _is_csv(path: str) -> bool:
@@ -231,5 +240,7 @@ def _read_official(data: str, lists: str, split: int) -> Split:
     if (root / "ClipSets").is_dir():
         clips = os.path.join(data, "AVIClips")
         return read_hollywood2(str(root), clips if os.path.isdir(clips) else data, suffix)
+    if (folder / "Charades_v1_train.csv").exists():
+        return read_charades(data, lists, file_suffix=suffix)
     is_ucf101 = (folder / "classInd.txt").exists()
     return (read_ucf101 if is_ucf101 else read_hmdb51)(data, lists, split, suffix)

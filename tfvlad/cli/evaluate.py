@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from pipelines.annotations import VideoRecord
 from tfvlad.cli.data import clip_names, lists_option, read_lists, read_test_list, refuse_options
+from tfvlad.cli.train_options import view_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +34,12 @@ Tested = tuple["np.ndarray", "np.ndarray", tuple[VideoRecord, ...], dict[str, An
     type=click.IntRange(min=1),
     help="Number of the official split of --lists; the run's by default.",
 )
-@click.option("--test-crops", default="1", show_default=True, type=click.Choice(["1", "5", "10"]))
+@view_options
+@click.option(
+    "--flow",
+    type=click.Path(exists=True, file_okay=False),
+    help="Optical flow of the videos in DATA, for a two-stream model.",
+)
 @click.option(
     "--attended",
     type=click.Path(exists=True, file_okay=False),
@@ -53,12 +60,13 @@ def evaluate(
     data: str | None,
     lists: str | None,
     split: int | None,
-    test_crops: str,
+    flow: str | None,
     attended: str | None,
     test_chunks: int,
     output: str | None,
     max_broken: int | None,
     as_json: bool,
+    **views: Any,
 ) -> None:
     """Test the model of RUN on its own test list, or on all videos of DATA.
 
@@ -80,7 +88,7 @@ def evaluate(
     folder = Path(run)
     config = load_config(folder)
     on_features = isinstance(config, FeatureRunConfig)
-    foreign = {"test_crops"} if on_features else {"attended", "test_chunks"}
+    foreign = {*views, "flow"} if on_features else {"attended", "test_chunks"}
     refuse_options(foreign, f"a run of {config.model}")
     if data is None and (lists is not None or split is not None):
         raise ValueError("--lists and --split need DATA, the folder of the videos they list.")
@@ -97,9 +105,8 @@ def evaluate(
         sets = _feature_sets(config, data, attended)
         tested = _test_on_features(folder, config, records, sets, test_chunks, max_broken, console)
     else:
-        tested = _test_on_videos(
-            folder, config, records, int(test_crops), place, max_broken, console
-        )
+        config = _with_data(config, data, flow)
+        tested = _test_on_videos(folder, config, records, views, place, max_broken, console)
     logits, labels, clips, told = tested
     report = save_scores(place, logits, labels, clip_names(clips), config.class_names)
     told = {
@@ -115,37 +122,40 @@ def evaluate(
         click.echo(json.dumps(report.metrics))
 
 
+def _with_data(config: RunConfig, data: str | None, flow: str | None) -> RunConfig:
+    """The configuration with the folders that were named in the place of the training's."""
+    if len(config.streams) == 1:
+        refuse_options({"flow"}, f"a run of {config.model}")
+    elif (data is None) != (flow is None):
+        raise ValueError("A two-stream model needs both DATA and --flow, or neither of them.")
+    if data is None:
+        return config
+    named = {"data": os.path.abspath(data), "flow": flow and os.path.abspath(flow)}
+    return replace(config, data={**config.data, **named})
+
+
 def _test_on_videos(
     folder: Path,
     config: RunConfig,
     records: tuple[VideoRecord, ...],
-    test_crops: int,
+    views: dict[str, Any],
     place: Path,
     max_broken: int | None,
     console: Console,
 ) -> Tested:
-    from pipelines.clip_dataset import VideoClipSource
-    from pipelines.video_index import drop_broken, index_videos
+    from tfvlad.cli.clip_sources import clip_source, index_streams, leave_out_broken
     from tfvlad.cli.run_folder import load_model
     from tfvlad.training import predict_logits
 
     model = load_model(folder)
-    index = index_videos((record.path for record in records), cache_path=str(place / "videos.json"))
-    test, broken = drop_broken(records, index, max_broken)
+    indexes = index_streams(config, records, place)
+    test, broken = leave_out_broken(config, records, indexes, max_broken)
     _name_broken(broken, console)
-    source = VideoClipSource(
-        test,
-        config.class_names,
-        index=index,
-        num_frames=config.num_frames,
-        image_size=config.image_size,
-        short_side=config.short_side,
-        sampling=config.sampling,
-        test_crops=test_crops,
-        multi_label=config.multi_label,
-    )
-    told = {"test_crops": test_crops, "broken": len(broken)}
-    return predict_logits(model, source), source.labels, tuple(test), told
+    crops, clips = int(views["test_crops"]), views["test_clips"]
+    source = clip_source(config, test, indexes, test_crops=crops, test_clips=clips)
+    told = {**views, "test_crops": crops, "broken": len(broken)}
+    logits = predict_logits(model, source, one_bag=views["one_bag"])
+    return logits, source.labels, test, told
 
 
 def _test_on_features(

@@ -13,12 +13,16 @@ _COMMANDS = {
     "demo": ("tfvlad.cli.demo", "Make small videos, train three models on them, compare."),
     "verify": ("tfvlad.cli.verify", "Decode every video and list the broken ones."),
     "features": ("tfvlad.cli.features", "Extract a network's features of videos to disk."),
+    "flow": ("tfvlad.cli.flow", "Compute the optical flow of videos."),
     "train": ("tfvlad.cli.train", "Train a classifier on labelled videos and test it."),
+    "ablation": ("tfvlad.cli.ablation", "Train variants of a model and compare them."),
     "evaluate": ("tfvlad.cli.evaluate", "Test a trained model on labelled videos."),
     "compare": ("tfvlad.cli.compare", "Paired difference of runs on the same test clips."),
     "ensemble": ("tfvlad.cli.ensemble", "Average the class probabilities of runs."),
+    "fuse": ("tfvlad.cli.fuse", "Fuse the scores of streams or models, and test them."),
     "predict": ("tfvlad.cli.predict", "Name the action in videos."),
     "highlight": ("tfvlad.cli.highlight", "Find when the action happens in videos."),
+    "show": ("tfvlad.cli.show", "Draw what a trained model sees in videos."),
 }
 
 

@@ -13,17 +13,16 @@ import click
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipelines.video_index import VideoIndex
     from tfvlad.cli.run_folder import FeatureRunConfig, RunConfig
 
 
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False))
-@click.argument("videos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("videos", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("--top", default=5, show_default=True, type=click.IntRange(min=1))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def predict(run: str, videos: tuple[str, ...], top: int, as_json: bool) -> None:
-    """Print the most probable actions in VIDEOS with the model of RUN.
+    """Print the most probable actions in VIDEOS, files or frame folders, with the model of RUN.
 
     A video that cannot be decoded is named, the others are predicted, and the exit code is 1.
 
@@ -47,7 +46,7 @@ def predict(run: str, videos: tuple[str, ...], top: int, as_json: bool) -> None:
         if isinstance(config, FeatureRunConfig):
             scores = _predict_on_features(folder, config, good)
         else:
-            scores = _predict_on_videos(folder, config, good, index)
+            scores = _predict_on_videos(folder, config, good)
         probabilities = class_probabilities(scores, multi_label=config.multi_label)
         for path, row in zip(good, probabilities, strict=True):
             best = np.argsort(-row, kind="stable")[:top]
@@ -67,25 +66,17 @@ def predict(run: str, videos: tuple[str, ...], top: int, as_json: bool) -> None:
     sys.exit(1 if broken else 0)
 
 
-def _predict_on_videos(
-    folder: Path, config: RunConfig, paths: list[str], index: VideoIndex
-) -> np.ndarray:
-    from pipelines.annotations import VideoRecord
-    from pipelines.clip_dataset import VideoClipSource
+def _predict_on_videos(folder: Path, config: RunConfig, paths: list[str]) -> np.ndarray:
+    """Optical flow is computed to a temporary folder, as the run's was."""
+    from tfvlad.cli.clip_sources import clip_source, index_streams, with_flow_of
     from tfvlad.cli.run_folder import load_model
     from tfvlad.training import predict_logits
 
     model = load_model(folder)
-    source = VideoClipSource(
-        [VideoRecord(path, (0,)) for path in paths],
-        config.class_names,
-        index=index,
-        num_frames=config.num_frames,
-        image_size=config.image_size,
-        short_side=config.short_side,
-        sampling=config.sampling,
-    )
-    return predict_logits(model, source)
+    with tempfile.TemporaryDirectory(prefix="tfvlad-") as place:
+        config, records = with_flow_of(config, paths, Path(place))
+        indexes = index_streams(config, records, Path(place))
+        return predict_logits(model, clip_source(config, records, indexes))
 
 
 def _predict_on_features(folder: Path, config: FeatureRunConfig, paths: list[str]) -> np.ndarray:

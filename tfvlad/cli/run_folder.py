@@ -10,7 +10,7 @@ import reprlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ class _SavedConfig:
         path = folder / "config.json"
         now = json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload]
         if path.exists() and (folder / "state.npz").exists():
-            before = dict(_leaves(json.loads(path.read_text())))
+            # Through the class, so that a run of an earlier version has what was added since.
+            before = dict(_leaves(asdict(load_config(folder))))
             differences = "; ".join(
                 f"{name}: {reprlib.repr(before.get(name))} there, {reprlib.repr(value)} here"
                 for name, value in {**dict.fromkeys(before), **dict(_leaves(now))}.items()
@@ -71,6 +72,11 @@ class RunConfig(_SavedConfig):
         freed_block: first block of the backbone that stage 2 trains.
         data: how the videos were named.
         training: settings of the training.
+        streams: that the model sees, "rgb" and "flow".
+        stack_frames: flow frames of a stack.
+        layer: of the backbone, whose features are aggregated; None for its last map.
+        freeze_attention: the attention comes from a copy of the backbone that is not trained.
+        flow: how the optical flow was computed, where the model sees it and it is known.
     """
 
     model: str
@@ -86,6 +92,11 @@ class RunConfig(_SavedConfig):
     freed_block: str
     data: dict[str, Any]
     training: dict[str, Any]
+    streams: list[str] = field(default_factory=lambda: ["rgb"])
+    stack_frames: int = 10
+    layer: str | None = None
+    freeze_attention: bool = False
+    flow: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,15 +172,33 @@ def report_broken(broken: Sequence[BrokenVideo], folder: Path, console: Console)
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def build_backbone(name: str, weights: str | None, image_size: int) -> Backbone:
-    """The named backbone with its first weights."""
+def build_backbone(
+    name: str, weights: str | None, image_size: int, layer: str | None = None
+) -> Backbone:
+    """The named backbone with its first weights, cut behind `layer`."""
     if name.startswith("resnet") and weights == "imagenet":
         raise ValueError(
             f"There is nothing to download for {name}: give --weights torchvision's or timm's file "
             "of it, or --weights none."
         )
     with told_downloads(name):
-        return getattr(backbones, name)(weights=weights, image_size=image_size)
+        if layer in ("fc6", "fc7"):
+            return backbones.dense_backbone(name, layer, weights=weights, image_size=image_size)
+        backbone = getattr(backbones, name)(weights=weights, image_size=image_size)
+    return backbone if layer is None else backbones.aggregate_at(backbone, layer)
+
+
+def build_backbones(config: RunConfig, weights: str | None) -> tuple[Backbone, ...]:
+    """The backbone of each of a run's streams."""
+    found = []
+    for stream in config.streams:
+        backbone = build_backbone(config.backbone, weights, config.image_size, config.layer)
+        if stream == "flow":
+            backbone = backbones.flow_backbone(backbone, config.stack_frames)
+        if config.freeze_attention:
+            backbone = backbones.with_frozen_copy(backbone, config.freed_block)
+        found.append(backbone)
+    return tuple(found)
 
 
 @contextmanager
@@ -186,12 +215,17 @@ def told_downloads(network: str) -> Iterator[None]:
         ) from error
 
 
-def build_model(config: RunConfig, backbone: Backbone) -> keras.Model:
+def build_model(config: RunConfig, streams: Sequence[Backbone]) -> keras.Model:
     """The untrained model of a run on videos."""
     builder = getattr(models, config.model.replace("-", "_"))
-    known = inspect.signature(builder).parameters
+    known = options_of(config.model)
     options = {name: value for name, value in config.model_options.items() if name in known}
-    return builder(backbone, len(config.class_names), num_frames=config.num_frames, **options)
+    return builder(*streams, len(config.class_names), num_frames=config.num_frames, **options)
+
+
+def options_of(model: str) -> set[str]:
+    """The arguments of a model's builder."""
+    return set(inspect.signature(getattr(models, model.replace("-", "_"))).parameters)
 
 
 def build_feature_model(config: FeatureRunConfig) -> keras.Model:
@@ -232,7 +266,7 @@ def load_model(folder: Path) -> keras.Model:
         if isinstance(config, FeatureRunConfig):
             model = build_feature_model(config)
         else:
-            model = build_model(config, build_backbone(config.backbone, None, config.image_size))
+            model = build_model(config, build_backbones(config, None))
         model.load_weights(folder / "model.weights.h5")
         return model
 

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from tfvlad.cli.data import is_feature_set, lists_option, refuse_options
-from tfvlad.cli.train_options import feature_options, names_of, video_options
+from tfvlad.cli.train_options import feature_options, names_of, shared_options, video_options
 
-VIDEO_MODELS = ("ta-vlad", "action-vlad", "average-pooling", "max-pooling")
+VIDEO_MODELS = ("ta-vlad", "action-vlad", "average-pooling", "max-pooling", "two-stream")
 FEATURE_MODELS = ("attention-lstm", "plain-lstm", "feature-softmax")
 
 
@@ -20,15 +20,6 @@ FEATURE_MODELS = ("attention-lstm", "plain-lstm", "feature-softmax")
 @click.argument("run", type=click.Path(file_okay=False))
 @lists_option
 @click.option(
-    "--split",
-    "splits",
-    multiple=True,
-    type=click.IntRange(min=1),
-    default=(1,),
-    show_default=True,
-    help="Number of the official split; may be repeated.",
-)
-@click.option(
     "--model",
     "model_name",
     default="ta-vlad",
@@ -36,58 +27,7 @@ FEATURE_MODELS = ("attention-lstm", "plain-lstm", "feature-softmax")
     type=click.Choice([*VIDEO_MODELS, *FEATURE_MODELS]),
     help="The last three learn from features alone: DATA is then a folder of `tfvlad features`.",
 )
-@click.option(
-    "--sampling",
-    type=click.Choice(["uniform", "segments", "chunk"]),
-    help="Frames spread evenly (the default for videos), one drawn from each of as many segments, "
-    "or a chunk of consecutive frames from a random start (the default for features).",
-)
-@click.option(
-    "--units",
-    type=click.IntRange(min=1),
-    help="State of the GRU for a cluster, U (256 by default), or of the LSTM (512).",
-)
-@click.option(
-    "--dropout",
-    default=0.5,
-    show_default=True,
-    type=click.FloatRange(0, 1, max_open=True),
-    help="In front of the classifier.",
-)
-@click.option(
-    "--recipe",
-    type=click.Choice(["ta-vlad", "action-vlad", "attention-lstm", "hollywood2"]),
-    help="The paper that the optimizer follows: the learning rate is halved (ta-vlad), or divided "
-    "by 10, gradients clipped and weights decayed (action-vlad); for features SGD with early "
-    "stopping (attention-lstm), or its fine-tuning for several labels (hollywood2).",
-)
-@click.option(
-    "--weight-decay",
-    type=click.FloatRange(min=0),
-    help="Decoupled weight decay; the recipe's by default.",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    help="16 by default, of features 200, or 100 with the recipe hollywood2.",
-)
-@click.option(
-    "--validation-fraction",
-    default=0.15,
-    show_default=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of the training videos that chooses the best epoch.",
-)
-@click.option(
-    "--seed",
-    "seeds",
-    multiple=True,
-    type=click.IntRange(min=0),
-    default=(0,),
-    show_default=True,
-    help="May be repeated.",
-)
-@click.option("--max-broken", type=click.IntRange(min=0), help="Most broken videos to leave out.")
+@shared_options
 @video_options
 @feature_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
@@ -118,14 +58,14 @@ def train(
     from rich.console import Console
 
     from tfvlad.cli.run_folder import check_is_free
-    from tfvlad.cli.training_run import summary_table
+    from tfvlad.cli.training_run import check_video_options, summary_table
 
-    on_features = options["model_name"] in FEATURE_MODELS
-    _check_options(options, data, on_features)
+    on_features = complete_options(options, data)
+    if not on_features:
+        check_video_options(options)
     console = Console(stderr=as_json)
     combinations = list(dict.fromkeys((split, seed) for split in splits for seed in seeds))
-    if options["lists"] is None and len(set(splits)) > 1:
-        raise ValueError("Several --split need --lists, the folder of the official lists.")
+    check_splits(options["lists"], splits)
     several = len(combinations) > 1
     root = Path(run)
     check_is_free(root, "split*-seed*/config.json" if several else "config.json")
@@ -149,9 +89,20 @@ def train(
         click.echo(json.dumps({"runs": results}))
 
 
-def _check_options(options: dict[str, Any], data: str, on_features: bool) -> None:
-    """Refuse what does not go together, and fill in the defaults that depend on the model."""
+def check_splits(lists: str | None, splits: tuple[int, ...]) -> None:
+    """Refuse several splits without official lists."""
+    if lists is None and len(set(splits)) > 1:
+        raise ValueError("Several --split need --lists, the folder of the official lists.")
+
+
+def complete_options(options: dict[str, Any], data: str) -> bool:
+    """Refuse what does not go together, and fill in the defaults that depend on the model.
+
+    Returns:
+        Whether the model learns from features.
+    """
     model = options["model_name"]
+    on_features = model in FEATURE_MODELS
     refuse_options(names_of(video_options if on_features else feature_options), model)
     if is_feature_set(data) != on_features:
         raise ValueError(
@@ -174,3 +125,4 @@ def _check_options(options: dict[str, Any], data: str, on_features: bool) -> Non
     options["units"] = options["units"] or (512 if on_features else 256)
     of_features = 100 if options["recipe"] == "hollywood2" else 200
     options["batch_size"] = options["batch_size"] or (of_features if on_features else 16)
+    return on_features

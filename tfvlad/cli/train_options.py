@@ -1,4 +1,4 @@
-"""Options of `tfvlad train` that only one kind of model has."""
+"""The options of `tfvlad train` and of what trains and tests as it does."""
 
 from __future__ import annotations
 
@@ -19,11 +19,128 @@ def _alpha(context: click.Context, parameter: click.Parameter, value: str) -> fl
     raise click.BadParameter(f'{value!r} is neither a positive number nor "auto".')
 
 
+_SHARED_OPTIONS = (
+    click.option(
+        "--split",
+        "splits",
+        multiple=True,
+        type=click.IntRange(min=1),
+        default=(1,),
+        show_default=True,
+        help="Number of the official split; may be repeated.",
+    ),
+    click.option(
+        "--sampling",
+        type=click.Choice(["uniform", "segments", "chunk"]),
+        help="Frames spread evenly (the default for videos), one drawn from each of as many "
+        "segments, or a chunk of consecutive frames from a random start (the default for "
+        "features).",
+    ),
+    click.option(
+        "--units",
+        type=click.IntRange(min=1),
+        help="State of the GRU for a cluster, U (256 by default), or of the LSTM (512).",
+    ),
+    click.option(
+        "--dropout",
+        default=0.5,
+        show_default=True,
+        type=click.FloatRange(0, 1, max_open=True),
+        help="In front of the classifier.",
+    ),
+    click.option(
+        "--recipe",
+        type=click.Choice(["ta-vlad", "action-vlad", "attention-lstm", "hollywood2"]),
+        help="The paper that the optimizer follows: the learning rate is halved (ta-vlad), or "
+        "divided by 10, gradients clipped and weights decayed (action-vlad); for features SGD with "
+        "early stopping (attention-lstm), or its fine-tuning for several labels (hollywood2).",
+    ),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(min=0),
+        help="Decoupled weight decay; the recipe's by default.",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        help="16 by default, of features 200, or 100 with the recipe hollywood2.",
+    ),
+    click.option(
+        "--validation-fraction",
+        default=0.15,
+        show_default=True,
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Share of the training videos that chooses the best epoch.",
+    ),
+    click.option(
+        "--seed",
+        "seeds",
+        multiple=True,
+        type=click.IntRange(min=0),
+        default=(0,),
+        show_default=True,
+        help="May be repeated.",
+    ),
+    click.option(
+        "--max-broken", type=click.IntRange(min=0), help="Most broken videos to leave out."
+    ),
+)
+
+_VIEW_OPTIONS = (
+    click.option(
+        "--test-crops",
+        default="1",
+        show_default=True,
+        type=click.Choice(["1", "5", "10"]),
+        help="The centre; with the corners; and their mirror images. Logits are averaged.",
+    ),
+    click.option(
+        "--test-clips",
+        default=1,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Clips of a test video, whose logits are averaged.",
+    ),
+    click.option(
+        "--one-bag",
+        is_flag=True,
+        help="Pool the frames of all test crops and clips into one descriptor instead, as in "
+        "ActionVLAD's release.",
+    ),
+)
+
 _VIDEO_OPTIONS = (
     click.option(
         "--test-data",
         type=click.Path(exists=True),
         help="Test videos: a folder or a CSV, like DATA.",
+    ),
+    click.option(
+        "--stream",
+        default="rgb",
+        show_default=True,
+        type=click.Choice(["rgb", "flow"]),
+        help="DATA is read as frames, or as the optical flow that `tfvlad flow` has written.",
+    ),
+    click.option(
+        "--flow",
+        type=click.Path(exists=True, file_okay=False),
+        help="Optical flow of the videos in DATA, for --model two-stream.",
+    ),
+    click.option(
+        "--stack-frames",
+        default=10,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Flow frames of a stack.",
+    ),
+    click.option(
+        "--fusion",
+        default="concat",
+        show_default=True,
+        type=click.Choice(["concat", "early"]),
+        help="Of the two streams: their descriptors, or their feature maps. Streams that are "
+        "trained alone are fused by `tfvlad fuse`.",
     ),
     click.option(
         "--backbone",
@@ -75,11 +192,41 @@ _VIDEO_OPTIONS = (
         callback=_alpha,
         help='Sharpness, a positive number or "auto".',
     ),
+    click.option(
+        "--aggregate-at",
+        help="Layer of the backbone whose features are aggregated, by its name; pooled, or of VGG "
+        "fc6 or fc7, as one location; the last feature map by default.",
+    ),
+    click.option(
+        "--fixed-centers",
+        is_flag=True,
+        help="Leave the VLAD layer as k-means has set it, in stage 2 too.",
+    ),
+    click.option(
+        "--temporal",
+        default="shared-gru",
+        show_default=True,
+        type=click.Choice(["shared-gru", "flattened-gru", "separate-grus"]),
+        callback=lambda context, parameter, value: value.replace("-", "_"),
+        help="What TA-VLAD follows over time: a state of each cluster with shared or separate "
+        "weights, or one state of them all.",
+    ),
+    click.option(
+        "--intra-normalize/--no-intra-normalize",
+        default=True,
+        show_default=True,
+        help="Of each frame's VLAD, before TA-VLAD's GRU.",
+    ),
     click.option("--bidirectional", is_flag=True, help="A second GRU reads the frames backwards."),
     click.option(
         "--attention/--no-attention",
         default=None,
         help="Top-down attention: by default on for TA-VLAD and off for ActionVLAD.",
+    ),
+    click.option(
+        "--freeze-attention",
+        is_flag=True,
+        help="Take the attention from a copy of the backbone that is never trained.",
     ),
     click.option(
         "--epochs",
@@ -122,9 +269,7 @@ _VIDEO_OPTIONS = (
         type=click.IntRange(min=1),
         help="Random crops cached of a training clip.",
     ),
-    click.option(
-        "--test-crops", default="1", show_default=True, type=click.Choice(["1", "5", "10"])
-    ),
+    *_VIEW_OPTIONS,
 )
 
 _FEATURE_OPTIONS = (
@@ -200,6 +345,20 @@ _FEATURE_OPTIONS = (
 )
 
 
+def shared_options(function: Function) -> Function:
+    """Adds the options of every training."""
+    for option in reversed(_SHARED_OPTIONS):
+        function = option(function)
+    return function
+
+
+def view_options(function: Function) -> Function:
+    """Adds the options that say how a test video is viewed."""
+    for option in reversed(_VIEW_OPTIONS):
+        function = option(function)
+    return function
+
+
 def video_options(function: Function) -> Function:
     """Adds the options of the models that learn from videos."""
     for option in reversed(_VIDEO_OPTIONS):
@@ -214,6 +373,11 @@ def feature_options(function: Function) -> Function:
     return function
 
 
+def parameters_of(options: Callable[[Callable], Callable]) -> list[click.Parameter]:
+    """The parameters that one of the functions above adds."""
+    return click.command()(options(lambda: None)).params
+
+
 def names_of(options: Callable[[Callable], Callable]) -> set[str | None]:
-    """The names of the parameters that `video_options` or `feature_options` adds."""
-    return {parameter.name for parameter in click.command()(options(lambda: None)).params}
+    """The names of the parameters that one of the functions above adds."""
+    return {parameter.name for parameter in parameters_of(options)}

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,27 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.annotations import Split
-from pipelines.clip_dataset import VideoClipSource
-from pipelines.video_index import VideoIndex, clip_frames, drop_broken, index_videos
-from tfvlad.cli.data import clip_names, read_split, set_validation_aside, write_lists
+from pipelines.video_index import VideoIndex, clip_frames
+from tfvlad.backbones import Backbone
+from tfvlad.cli.clip_sources import (
+    clip_source,
+    flow_settings,
+    index_streams,
+    leave_out_broken,
+    stream_records,
+)
+from tfvlad.cli.data import (
+    clip_names,
+    read_split,
+    refuse_options,
+    set_validation_aside,
+    write_lists,
+)
 from tfvlad.cli.run_folder import (
     RunConfig,
-    build_backbone,
+    build_backbones,
     build_model,
+    options_of,
     report_broken,
     save_model,
     save_scores,
@@ -47,121 +62,113 @@ def train_one(
     split: int,
     seed: int,
     console: Console,
-    test_data: str | None,
-    lists: str | None,
-    model_name: str,
-    backbone: str,
-    weights: str,
-    num_frames: int,
-    image_size: int,
-    sampling: str,
-    color_jitter: float,
-    freed_block: str | None,
-    validation_fraction: float,
-    cache: str | None,
-    no_cache: bool,
-    cache_dtype: str,
-    max_broken: int | None,
+    skip_finished: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Train, choose on the validation set, test; returns the measures after each stage.
 
     What can be refused is refused before the first file is written, and that before the first
     video is decoded. Runs below one `root` share what is known of the videos and the features.
+
+    Args:
+        data: the videos, as the command line names them.
+        folder: of the run.
+        root: of the runs.
+        split: number of the official split.
+        seed: of everything that is drawn.
+        console: where it is told what is trained on.
+        skip_finished: return what a finished run has written, without testing it again.
+        **options: of `tfvlad train`.
     """
     started = time.monotonic()
-    records = read_split(data, lists, split, test_data)
-    set_validation_aside(records, validation_fraction, seed)
+    records = read_split(data, options["lists"], split, options["test_data"])
+    fraction = options["validation_fraction"]
+    set_validation_aside(records, fraction, seed)
     # The same command gives the same figures, also when it was killed in between.
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    first_weights = None if weights == "none" else weights
-    network = build_backbone(backbone, first_weights, image_size)
-    freed_block = freed_block or list(network.blocks)[-1]
-    if freed_block not in network.blocks:
-        raise ValueError(
-            f"--freed-block must be one of {', '.join(network.blocks)}. Received: {freed_block}."
-        )
-    stages = _stages(options, freed_block)
-    several = [r for r in (*records.train, *records.test) if len(r.labels) != 1]
-    config = RunConfig(
-        model=model_name,
-        model_options=_model_options(model_name, options),
-        backbone=backbone,
-        weights=first_weights if first_weights == "imagenet" else _absolute(first_weights),
-        class_names=list(records.class_names),
-        multi_label=bool(several),
-        num_frames=num_frames,
-        image_size=image_size,
-        sampling=sampling,
-        short_side=round(image_size * 256 / 224),
-        freed_block=freed_block,
-        data={
-            "data": _absolute(data),
-            "test_data": _absolute(test_data),
-            "lists": _absolute(lists),
-            "split": split,
-        },
-        training={
-            "stages": [vars(stage) for stage in stages],
-            "batch_size": options["batch_size"],
-            "seed": seed,
-            "color_jitter": color_jitter,
-            "cached_crops": None if no_cache else options["cached_crops"],
-            "validation_fraction": validation_fraction,
-        },
-    )
-    model = build_model(config, network)
+    config, stages, networks = _plan(data, records, split, seed, options)
+    model = build_model(config, networks)
     config.save(folder)
-    records, index, num_broken = _leave_out_broken(records, folder, root, max_broken, console)
-    training, validation = set_validation_aside(records, validation_fraction, seed)
-    kind = f"several labels a clip (first: {several[0].path})" if several else "one label a clip"
+    if skip_finished and (folder / "result.json").exists():
+        return json.loads((folder / "result.json").read_text())
+    records, indexes, num_broken = _leave_out_broken(
+        config, records, folder, root, options, console
+    )
+    training, validation = set_validation_aside(records, fraction, seed)
     console.print(
-        f"{len(records.class_names)} classes, {kind}: {len(training)} training, "
-        f"{len(validation)} validation, {len(records.test)} test clips",
+        f"{len(records.class_names)} classes, "
+        f"{'several labels' if config.multi_label else 'one label'} a clip: {len(training)} "
+        f"training, {len(validation)} validation, {len(records.test)} test clips",
         markup=False,
         highlight=False,
     )
     source = functools.partial(
-        VideoClipSource,
-        class_names=records.class_names,
-        index=index,
-        num_frames=num_frames,
-        image_size=image_size,
-        short_side=config.short_side,
-        sampling=sampling,
-        color_jitter=color_jitter,
-        multi_label=config.multi_label,
+        clip_source, config, indexes=indexes, color_jitter=options["color_jitter"]
     )
-    features = None if no_cache else FeatureCache(cache or root / "features", cache_dtype)
+    cache = None
+    if not options["no_cache"]:
+        cache = FeatureCache(options["cache"] or root / "features", options["cache_dtype"])
     fit_in_stages(
         model,
-        network,
+        networks,
         source(training),
         source(validation),
         folder,
         stages=stages,
         batch_size=options["batch_size"],
         seed=seed,
-        cache=features,
+        cache=cache,
         num_cached_crops=options["cached_crops"],
     )
     parts = {"train": training, "validation": validation, "test": records.test}
     write_lists(folder / "lists.csv", parts, records.class_names)
-    test = source(records.test, test_crops=int(options["test_crops"]))
-    reports = _test(model, stages, config, network, test, features, folder)
+    views = {"test_crops": int(options["test_crops"]), "test_clips": options["test_clips"]}
+    test = clip_source(config, records.test, indexes, **views)
+    clips = clip_names(records.test)
+    predict = functools.partial(
+        predict_logits, model, test, backbone=networks, cache=cache, one_bag=options["one_bag"]
+    )
+    reports = _test(model, stages, predict, test.labels, clips, config.class_names, folder)
     save_model(model, folder, len(stages))
+    first = config.streams[0]
     result = {
         "run": str(folder),
         "split": split,
         "seed": seed,
         "broken": num_broken,
-        "clip_frames": int(np.median(clip_frames(training, index))),
+        "clip_frames": int(
+            np.median(clip_frames(stream_records(config, training, first), indexes[first]))
+        ),
         "stages": [report.metrics for report in reports],
         "seconds": round(time.monotonic() - started, 1),
     }
     (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def check_video_options(options: dict[str, Any]) -> None:
+    """Refuse options of the running command that its model or its streams leave unused.
+
+    Raises:
+        ValueError: one of them was given, or one that the model needs is missing.
+    """
+    model = options["model_name"]
+    refuse_options(set(_model_options(options)) - options_of(model), f"--model {model}")
+    two_streams = model == "two-stream"
+    if two_streams and options["flow"] is None:
+        raise ValueError(
+            "--model two-stream needs --flow, a folder that `tfvlad flow` has written."
+        )
+    refuse_options({"stream", "test_data"} if two_streams else {"flow"}, f"--model {model}")
+    if not two_streams and options["stream"] == "rgb":
+        refuse_options({"stack_frames"}, "--stream rgb")
+    if "num_clusters" not in options_of(model):
+        refuse_options({"fixed_centers"}, f"--model {model}")
+    if not _model_options(options)["attention"] or two_streams:
+        refuse_options({"freeze_attention"}, "a model without attention")
+    if options["no_cache"]:
+        refuse_options({"cache", "cache_dtype", "cached_crops"}, "--no-cache")
 
 
 def summary_table(results: list[dict[str, Any]]) -> Table:
@@ -194,38 +201,101 @@ def _absolute(path: str | None) -> str | None:
     return path and os.path.abspath(path)
 
 
-def _leave_out_broken(
-    records: Split, folder: Path, root: Path, max_broken: int | None, console: Console
-) -> tuple[Split, VideoIndex, int]:
-    """The records that can be decoded; the others are named in broken.csv and on the terminal."""
-    index = index_videos(
-        (record.path for record in (*records.train, *records.test)),
-        cache_path=str(root / "videos.json"),
+def _plan(
+    data: str, records: Split, split: int, seed: int, options: dict[str, Any]
+) -> tuple[RunConfig, list[Stage], tuple[Backbone, ...]]:
+    """What a run is: its configuration, its stages and its backbones with their first weights."""
+    weights = None if options["weights"] == "none" else options["weights"]
+    two_streams = options["model_name"] == "two-stream"
+    streams = ["rgb", "flow"] if two_streams else [options["stream"]]
+    several = [r for r in (*records.train, *records.test) if len(r.labels) != 1]
+    config = RunConfig(
+        model=options["model_name"],
+        model_options=_model_options(options),
+        backbone=options["backbone"],
+        weights=weights if weights == "imagenet" else _absolute(weights),
+        class_names=list(records.class_names),
+        multi_label=bool(several),
+        num_frames=options["num_frames"],
+        image_size=options["image_size"],
+        sampling=options["sampling"],
+        short_side=round(options["image_size"] * 256 / 224),
+        freed_block=options["freed_block"] or "",
+        data={
+            "data": _absolute(data),
+            "test_data": _absolute(options["test_data"]),
+            "lists": _absolute(options["lists"]),
+            "split": split,
+            "flow": _absolute(options["flow"]),
+        },
+        training={},
+        streams=streams,
+        stack_frames=options["stack_frames"],
+        layer=options["aggregate_at"],
+        flow=flow_settings(options["flow"] or data) if "flow" in streams else None,
     )
-    train, broken_train = drop_broken(records.train, index, max_broken)
-    test, broken_test = drop_broken(records.test, index, max_broken)
+    networks = build_backbones(config, weights)
+    freed_block = _freed_block(networks[0], options)
+    if options["freeze_attention"]:
+        config = replace(config, freed_block=freed_block, freeze_attention=True)
+        networks = build_backbones(config, weights)
+    stages = _stages(options, freed_block)
+    training = {
+        "stages": [vars(stage) for stage in stages],
+        "batch_size": options["batch_size"],
+        "seed": seed,
+        "color_jitter": options["color_jitter"],
+        "cached_crops": None if options["no_cache"] else options["cached_crops"],
+        "validation_fraction": options["validation_fraction"],
+    }
+    return replace(config, freed_block=freed_block, training=training), stages, networks
+
+
+def _freed_block(network: Backbone, options: dict[str, Any]) -> str:
+    blocks, name = list(network.blocks), options["freed_block"]
+    if name is None and (blocks or not options["epochs"][1]):
+        return blocks[-1] if blocks else ""
+    if name not in blocks:
+        known = f"one of {', '.join(blocks)}" if blocks else f"left out: {network.name} has none"
+        raise ValueError(f"--freed-block must be {known}. Received: {name}.")
+    return name
+
+
+def _leave_out_broken(
+    config: RunConfig,
+    records: Split,
+    folder: Path,
+    root: Path,
+    options: dict[str, Any],
+    console: Console,
+) -> tuple[Split, dict[str, VideoIndex], int]:
+    """The records that can be decoded; the others are named in broken.csv and on the terminal."""
+    indexes = index_streams(config, (*records.train, *records.test), root)
+    train, broken_train = leave_out_broken(config, records.train, indexes, options["max_broken"])
+    test, broken_test = leave_out_broken(config, records.test, indexes, options["max_broken"])
     broken = broken_train + broken_test
     report_broken(broken, folder, console)
-    return Split(train, test, records.class_names), index, len(broken)
+    return Split(train, test, records.class_names), indexes, len(broken)
 
 
-def _model_options(model_name: str, options: dict[str, Any]) -> dict[str, Any]:
+def _model_options(options: dict[str, Any]) -> dict[str, Any]:
+    names = ("num_clusters", "units", "alpha", "bidirectional", "temporal", "intra_normalize")
     attention = options["attention"]
     return {
-        "num_clusters": options["num_clusters"],
-        "units": options["units"],
-        "alpha": options["alpha"],
-        "bidirectional": options["bidirectional"],
-        "attention": model_name == "ta-vlad" if attention is None else attention,
-        "dropout": options["dropout"],
+        **{name: options[name] for name in (*names, "fusion", "dropout")},
+        "attention": options["model_name"] == "ta-vlad" if attention is None else attention,
     }
 
 
 def _stages(options: dict[str, Any], freed_block: str) -> list[Stage]:
     if options["recipe"] == "action-vlad":
         first, second = action_vlad_stages(freed_block, steps_per_epoch=1)
+        first = replace(first, trainable_layers=ta_vlad_stages(freed_block)[0].trainable_layers)
     else:
         first, second = ta_vlad_stages(freed_block)
+    if options["fixed_centers"]:
+        trained = (*(first.trainable_layers or ()), "attention")
+        second = replace(second, trainable_layers=trained)
     decay = options["weight_decay"]
     return [
         replace(
@@ -236,7 +306,7 @@ def _stages(options: dict[str, Any], freed_block: str) -> list[Stage]:
             weight_decay=stage.weight_decay if decay is None else decay,
         )
         for stage, epochs, learning_rate, decay_epochs in zip(
-            (replace(first, trainable_layers=("shared_gru", "logits")), second),
+            (first, second),
             options["epochs"],
             options["learning_rates"],
             options["decay_epochs"],
@@ -249,27 +319,19 @@ def _stages(options: dict[str, Any], freed_block: str) -> list[Stage]:
 def _test(
     model: keras.Model,
     stages: list[Stage],
-    config: RunConfig,
-    network: Any,
-    test: VideoClipSource,
-    features: FeatureCache | None,
+    predict: Callable[..., np.ndarray],
+    labels: np.ndarray,
+    clips: list[str],
+    class_names: list[str],
     folder: Path,
 ) -> list[EvaluationReport]:
     """Scores after every stage, in one reading of the test list; the last stage's are the run's."""
     reports = []
-    clips = clip_names(test.records)
     for number, stage in enumerate(stages, 1):
         model.load_weights(folder / f"stage{number}.keras")
-        logits = predict_logits(
-            model,
-            test,
-            backbone=network,
-            freed_block=stage.freed_block,
-            later_freed_block=stages[-1].freed_block,
-            cache=features,
-        )
+        logits = predict(freed_block=stage.freed_block, later_freed_block=stages[-1].freed_block)
         last = number == len(stages)
         place = folder if last else folder / f"stage{number}"
         place.mkdir(exist_ok=True)
-        reports.append(save_scores(place, logits, test.labels, clips, config.class_names))
+        reports.append(save_scores(place, logits, labels, clips, class_names))
     return reports

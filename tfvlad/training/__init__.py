@@ -5,7 +5,7 @@ from tfvlad.training.clusters import initialize_clusters
 from tfvlad.training.feature_cache import CachedClips, FeatureCache
 from tfvlad.training.feature_fitting import fit_on_features, predict_on_features
 from tfvlad.training.fitting import fit_in_stages
-from tfvlad.training.networks import predict_logits, split_networks
+from tfvlad.training.networks import frozen_part, predict_logits, trained_part
 from tfvlad.training.stages import (
     Stage,
     action_vlad_stages,
@@ -13,21 +13,24 @@ from tfvlad.training.stages import (
     hollywood2_stage,
     ta_vlad_stages,
 )
+from tfvlad.training.streams import PairedStreams
 
 __all__ = [
     "CachedClips",
     "ClipSource",
     "FeatureCache",
     "FeatureSource",
+    "PairedStreams",
     "Stage",
     "action_vlad_stages",
     "attention_lstm_stage",
     "fit_in_stages",
     "fit_on_features",
+    "frozen_part",
     "hollywood2_stage",
     "initialize_clusters",
     "predict_logits",
     "predict_on_features",
-    "split_networks",
     "ta_vlad_stages",
+    "trained_part",
 ]

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,6 +40,20 @@ class ClipFeatures:
 
     def __getitem__(self, i: int) -> np.ndarray:
         return np.load(self.paths[i])
+
+
+class StreamFeatures:
+    """The feature maps of the same clips in several streams: `features[i]` is a tuple.
+
+    Attributes:
+        streams: of each stream.
+    """
+
+    def __init__(self, streams: Sequence[ClipFeatures]):
+        self.streams = tuple(streams)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
+        return tuple(features[i] for features in self.streams)
 
 
 class FeatureCache:
@@ -129,11 +144,14 @@ class CachedClips:
     """Feature maps of labelled clips as datasets.
 
     Args:
-        variants: features `(n, T, h, w, D)` of several random crops of the same clips.
+        variants: features `(n, T, h, w, D)`, of one stream or several, of several random crops of
+            the same clips.
         labels: `(n,)` or `(n, C)`.
     """
 
-    def __init__(self, variants: Sequence[ClipFeatures | np.ndarray], labels: np.ndarray):
+    def __init__(
+        self, variants: Sequence[ClipFeatures | StreamFeatures | np.ndarray], labels: np.ndarray
+    ):
         self.variants = variants
         self.labels = labels
 
@@ -145,7 +163,7 @@ class CachedClips:
         seed: int = 0,
         epoch: Callable[[], int] = lambda: 0,
     ) -> tf.data.Dataset:
-        """Batches of (maps, labels).
+        """Batches of (maps, labels), of several streams of ((maps, maps), labels).
 
         Args:
             batch_size: clips of a batch.
@@ -156,7 +174,7 @@ class CachedClips:
         """
         count, features = len(self.labels), self.variants[0]
 
-        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        def batches() -> Iterator[tuple[Any, np.ndarray]]:
             order, chosen = np.arange(count), np.zeros(count, dtype=int)
             if shuffle:
                 generator = np.random.default_rng([seed, epoch()])
@@ -164,15 +182,25 @@ class CachedClips:
                 chosen = generator.integers(len(self.variants), size=count)
             for start in range(0, count, batch_size):
                 batch = order[start : start + batch_size]
-                yield np.stack([self.variants[chosen[i]][i] for i in batch]), self.labels[batch]
+                clips = [self.variants[chosen[i]][i] for i in batch]
+                yield (
+                    tf.nest.map_structure(lambda *maps: np.stack(maps), *clips),
+                    self.labels[batch],
+                )
 
-        signature = (
-            tf.TensorSpec((None, *features.shape[1:]), features.dtype),
-            tf.TensorSpec((None, *self.labels.shape[1:]), self.labels.dtype),
+        maps: Any = (
+            tuple(map(_spec, features.streams))
+            if isinstance(features, StreamFeatures)
+            else _spec(features)
         )
+        signature = maps, _spec(self.labels)
         dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
         cardinality = tf.data.experimental.assert_cardinality(-(-count // batch_size))
         return dataset.apply(cardinality).prefetch(2)
+
+
+def _spec(rows: ClipFeatures | np.ndarray) -> tf.TensorSpec:
+    return tf.TensorSpec((None, *rows.shape[1:]), rows.dtype)
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -13,21 +13,22 @@ import keras
 import tensorflow as tf
 
 from tfvlad.backbones import Backbone
-from tfvlad.layers import NetVLAD
+from tfvlad.layers import FramewiseBackbone, NetVLAD
 from tfvlad.training.clip_source import ClipSource
 from tfvlad.training.clusters import initialize_clusters
 from tfvlad.training.feature_cache import CachedClips, FeatureCache
-from tfvlad.training.networks import frozen_features, split_networks
+from tfvlad.training.networks import backbones_of, frozen_features, trained_part
 from tfvlad.training.stage_run import compile_network, fit_stage, hash_of, resume, save_stage
 from tfvlad.training.stages import Stage, ta_vlad_stages
+from tfvlad.training.streams import PairedStreams
 from tfvlad.training.training_state import TrainingState
 
 
 def fit_in_stages(
     model: keras.Model,
-    backbone: Backbone,
-    training: ClipSource,
-    validation: ClipSource,
+    backbone: Backbone | Sequence[Backbone],
+    training: ClipSource | PairedStreams,
+    validation: ClipSource | PairedStreams,
     folder: str | os.PathLike[str],
     *,
     stages: Sequence[Stage] | None = None,
@@ -39,7 +40,7 @@ def fit_in_stages(
 ) -> list[dict[str, float]]:
     """Train a clip model stage by stage and leave the best weights in it.
 
-    The VLAD layer's centres are set by k-means first. After every epoch the state goes to the
+    The VLAD layers' centres are set by k-means first. After every epoch the state goes to the
     folder; the same call goes on from there. A stage ends with the weights of its own best epoch on
     the validation clips: the highest top-1 accuracy (area under the precision-recall curve for
     several labels), the lower loss among equals. The folder gets `state.npz`, `history.csv`,
@@ -52,8 +53,8 @@ def fit_in_stages(
 
     Args:
         model: made by `tfvlad.models` on this backbone.
-        backbone: whose blocks are freed.
-        training: clips to learn from, augmented.
+        backbone: of the model, or of each of its streams, whose blocks are freed.
+        training: clips to learn from, augmented; with a stream for each backbone.
         validation: clips by which the best epoch is chosen, not augmented.
         folder: of the run.
         stages: TA-VLAD's two by default, freeing the backbone's last block.
@@ -72,13 +73,14 @@ def fit_in_stages(
         ValueError: the folder holds a run with other settings, or a source is empty.
         FloatingPointError: the loss is not a number any more.
     """
+    backbones = backbones_of(backbone)
     if stages is None:
-        if not backbone.blocks:
+        if not backbones[0].blocks:
             raise ValueError(
-                f"The backbone '{backbone.name}' names no blocks, so that stage 2 cannot free its "
-                "last one. Give `stages` that leave it frozen, or a backbone with `blocks`."
+                f"The backbone '{backbones[0].name}' names no blocks, so that stage 2 cannot free "
+                "its last one. Give `stages` that leave it frozen, or a backbone with `blocks`."
             )
-        stages = ta_vlad_stages(list(backbone.blocks)[-1])
+        stages = ta_vlad_stages(list(backbones[0].blocks)[-1])
     for name, count in (("batch_size", batch_size), ("num_cached_crops", num_cached_crops)):
         if count < 1:
             raise ValueError(f"`{name}` must be a positive integer. Received: {name}={count}.")
@@ -86,11 +88,11 @@ def fit_in_stages(
         if not len(source):
             raise ValueError(f"`{name}` must hold at least one clip. Received: an empty source.")
     folder = Path(folder)
-    head = [layer.get_config() for layer in model.layers if layer.name != "backbone"]
+    head = [layer.get_config() for layer in _head_layers(model)]
     settings = {
         "model": model.name,
         "head": hash_of([json.dumps(head, sort_keys=True, default=str)]),
-        "backbone": backbone.fingerprint(),
+        "backbone": " ".join(stream.fingerprint() for stream in backbones),
         "stages": [asdict(stage) for stage in stages],
         "batch_size": batch_size,
         "seed": seed,
@@ -111,14 +113,14 @@ def fit_in_stages(
             # Compiled in its place: a stage's file holds no optimizer, with a cache or without.
             network = keras.Model(model.input, model.output, name=model.name)
         else:
-            _, network = split_networks(model, backbone, stage.freed_block)
-        _set_trainable(model, backbone, stage)
+            network = trained_part(model, backbones, stage.freed_block)
+        _set_trainable(model, backbones, stage)
         compile_network(network, stage, training.labels)
         if state.weights:
             state.restore(network)
         if not state.is_finished:
             datasets = _datasets(
-                backbone,
+                backbones,
                 training,
                 validation,
                 stages[number:],
@@ -132,7 +134,13 @@ def fit_in_stages(
             if has_clusters and number == 0 and not state.weights:
                 on_maps = cache is not None and stage.freed_block is None
                 clips = datasets[0] if on_maps else training.dataset(batch_size, True, True, 0)
-                initialize_clusters(model, clips, seed=seed, from_maps=on_maps)
+                initialize_clusters(
+                    model,
+                    clips,
+                    seed=seed,
+                    from_maps=on_maps,
+                    folder=cache.folder if cache else None,
+                )
             fit_stage(network, datasets, stage, state, folder, seed, callbacks)
         network.set_weights(state.best_weights)
         save_stage(model, folder, number + 1)
@@ -140,9 +148,9 @@ def fit_in_stages(
 
 
 def _datasets(
-    backbone: Backbone,
-    training: ClipSource,
-    validation: ClipSource,
+    backbones: Sequence[Backbone],
+    training: ClipSource | PairedStreams,
+    validation: ClipSource | PairedStreams,
     stages: Sequence[Stage],
     state: TrainingState,
     batch_size: int,
@@ -161,7 +169,7 @@ def _datasets(
     cached = functools.partial(
         frozen_features,
         cache,
-        backbone,
+        backbones,
         freed_block=stages[0].freed_block,
         later_freed_block=later,
     )
@@ -177,9 +185,14 @@ def _datasets(
     )
 
 
-def _set_trainable(model: keras.Model, backbone: Backbone, stage: Stage) -> None:
-    backbone.set_trainable(stage.freed_block, batch_norm=stage.batch_norm)
-    head = [layer for layer in model.layers if layer.name != "backbone"]
+def _head_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if not isinstance(layer, FramewiseBackbone)]
+
+
+def _set_trainable(model: keras.Model, backbones: Sequence[Backbone], stage: Stage) -> None:
+    for backbone in backbones:
+        backbone.set_trainable(stage.freed_block, batch_norm=stage.batch_norm)
+    head = _head_layers(model)
     known = {layer.name for layer in head if layer.weights}
     # A stage's list serves every model: "shared_gru" is passed over where there is none.
     chosen = known if stage.trainable_layers is None else known & set(stage.trainable_layers)
@@ -188,5 +201,7 @@ def _set_trainable(model: keras.Model, backbone: Backbone, stage: Stage) -> None
             f"`trainable_layers` must name layers of '{model.name}', which has {sorted(known)}. "
             f"Received: {stage.trainable_layers}."
         )
+    if any(backbone.has_frozen_copy for backbone in backbones):
+        chosen = chosen - {"attention"}
     for layer in head:
         layer.trainable = layer.name in chosen

@@ -2,104 +2,164 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfvlad.backbones import Backbone
 from tfvlad.layers import FramewiseBackbone
-from tfvlad.models import head_of
+from tfvlad.models import head_of, with_num_frames
 from tfvlad.training.clip_source import ClipSource
-from tfvlad.training.feature_cache import CachedClips, ClipFeatures, FeatureCache
+from tfvlad.training.feature_cache import CachedClips, ClipFeatures, FeatureCache, StreamFeatures
+from tfvlad.training.streams import PairedStreams, streams_of
+
+# The layers that read the frames in their order.
+_TEMPORAL_LAYERS = ("shared_gru", "flattened_gru", "separate_grus")
 
 
-def split_networks(
-    model: keras.Model, backbone: Backbone, freed_block: str | None
-) -> tuple[keras.Model, keras.Model]:
-    """Cut a clip model in front of the first block that is trained.
+def backbones_of(backbone: Backbone | Sequence[Backbone]) -> tuple[Backbone, ...]:
+    """The backbones of a model's streams; most models have one."""
+    return (backbone,) if isinstance(backbone, Backbone) else tuple(backbone)
+
+
+def frozen_part(backbone: Backbone, freed_block: str | None) -> keras.Model:
+    """What lies before the first block that is trained: from `(B, H, W, 3)` to maps.
 
     Args:
-        model: made by `tfvlad.models` on this backbone.
-        backbone: of the model.
-        freed_block: name of the block; None cuts behind the whole backbone.
+        backbone: of a stream.
+        freed_block: name of the block; None for the whole backbone.
+    """
+    return backbone.model if freed_block is None else backbone.split_at(freed_block)[0]
 
-    Returns:
-        `(frozen, trained)`: from frames `(B, H, W, 3)` to maps, and from the maps of a clip's
-        frames `(B, T, h, w, D)` to logits. Both share their layers with `model`.
+
+def trained_part(
+    model: keras.Model, backbone: Backbone | Sequence[Backbone], freed_block: str | None
+) -> keras.Model:
+    """What follows on the frozen parts: from the maps of clips `(B, T, h, w, D)` to logits.
+
+    The layers are shared with `model`. A model of several streams takes the maps of each.
+
+    Args:
+        model: made by `tfvlad.models` on the backbones.
+        backbone: of the model, or of each of its streams.
+        freed_block: name of the first block that is trained, the same in all streams; None cuts
+            behind the whole backbones.
     """
     head = head_of(model)
     if freed_block is None:
-        return backbone.model, head
-    frozen, freed = backbone.split_at(freed_block)
-    maps = keras.Input((model.input_shape[1], *frozen.output_shape[1:]), name="maps")
-    logits = head(FramewiseBackbone(freed, name="freed_blocks")(maps))
-    return frozen, keras.Model(maps, logits, name=f"{model.name}_trained")
+        return head
+    inputs, maps = [], []
+    for number, (stream, frames) in enumerate(
+        zip(backbones_of(backbone), model.inputs, strict=True), 1
+    ):
+        frozen, freed = stream.split_at(freed_block)
+        shape = (frames.shape[1], *frozen.output_shape[1:])
+        inputs.append(keras.Input(shape, name=f"maps_{number}"))
+        maps.append(FramewiseBackbone(freed, name=f"freed_blocks_{number}")(inputs[-1]))
+    one = len(inputs) == 1
+    logits = head(maps[0] if one else maps)
+    return keras.Model(inputs[0] if one else inputs, logits, name=f"{model.name}_trained")
 
 
 def frozen_features(
     cache: FeatureCache,
-    backbone: Backbone,
-    source: ClipSource,
+    backbone: Backbone | Sequence[Backbone],
+    source: ClipSource | PairedStreams,
     freed_block: str | None,
     *,
     later_freed_block: str | None = None,
     augment: bool = False,
     variant: int = 0,
-) -> ClipFeatures:
+) -> ClipFeatures | StreamFeatures:
     """Cached maps of a source where the frozen part of the backbone ends.
 
     Args:
         cache: the cache.
-        backbone: whose blocks before `freed_block` have their first weights still.
-        source: the clips.
+        backbone: of the model, or of each of its streams; the blocks before `freed_block` have
+            their first weights still.
+        source: the clips, with a stream for each backbone.
         freed_block: first block that is trained; None for the whole backbone's output.
         later_freed_block: with `freed_block=None`, a block that a later stage frees: the maps in
             front of it are cached on the way, and that stage finds them.
         augment: whether to crop and flip at random.
         variant: number of the random draw when augmenting.
     """
-    block = later_freed_block if freed_block is None else freed_block
-    if block is None:
-        return cache.features(backbone.model, source, augment=augment, variant=variant)
-    frozen, freed = backbone.split_at(block)
-    if freed_block is not None:
-        return cache.features(frozen, source, augment=augment, variant=variant)
-    return cache.features(freed, source, augment=augment, variant=variant, through=frozen)
+    features = []
+    for stream, clips in zip(backbones_of(backbone), streams_of(source), strict=True):
+        network, through = frozen_part(stream, freed_block), None
+        if freed_block is None and later_freed_block is not None:
+            through, network = stream.split_at(later_freed_block)
+        features.append(
+            cache.features(network, clips, augment=augment, variant=variant, through=through)
+        )
+    return features[0] if len(features) == 1 else StreamFeatures(features)
 
 
 def predict_logits(
     model: keras.Model,
-    source: ClipSource,
+    source: ClipSource | PairedStreams,
     *,
-    backbone: Backbone | None = None,
+    backbone: Backbone | Sequence[Backbone] | None = None,
     freed_block: str | None = None,
     later_freed_block: str | None = None,
     cache: FeatureCache | None = None,
+    one_bag: bool = False,
 ) -> np.ndarray:
-    """Logits `(n, C)` of all clips of a source, averaged over its test crops.
+    """Logits `(n, C)` of all clips of a source, averaged over its test crops and test clips.
 
     Args:
         model: the clip model.
-        source: the clips.
-        backbone: of the model; needed with a cache.
+        source: the clips, with a stream for each input of the model.
+        backbone: of the model, or of each of its streams; needed with a cache.
         freed_block: with a cache, the first block that training has changed: what lies before it
             is computed once for all models that share it.
         later_freed_block: see `frozen_features`.
         cache: of features; None runs the whole model on one clip after the other.
+        one_bag: instead of averaging logits, pool the frames of all crops as those of one clip, as
+            in ActionVLAD's released code.
+
+    Raises:
+        ValueError: one bag for a model that reads frames in their order.
     """
+    if one_bag:
+        model = with_num_frames(model, _frames_of_one_bag(model, streams_of(source)[0].clip_shape))
     if cache is None or backbone is None:
-        dataset = source.dataset(1, False, False, 0)
-        return np.concatenate([_crop_mean(model, clips.numpy()) for clips, _ in dataset])
-    _, trained = split_networks(model, backbone, freed_block)
-    features = frozen_features(
-        cache, backbone, source, freed_block, later_freed_block=later_freed_block
-    )
-    dataset = CachedClips([features], source.labels).dataset(16, shuffle=False)
-    return np.concatenate([_crop_mean(trained, maps.numpy()) for maps, _ in dataset])
+        network, dataset = model, source.dataset(1, False, False, 0)
+    else:
+        network = trained_part(model, backbone, freed_block)
+        features = frozen_features(
+            cache, backbone, source, freed_block, later_freed_block=later_freed_block
+        )
+        dataset = CachedClips([features], source.labels).dataset(16, shuffle=False)
+    return np.concatenate([_view_mean(network, clips) for clips, _ in dataset])
 
 
-def _crop_mean(network: keras.Model, batch: np.ndarray) -> np.ndarray:
-    """Logits of a batch `(B, T, ...)`, or the mean over the crops of `(B, crops, T, ...)`."""
-    if batch.ndim == len(network.input_shape):
-        return network.predict_on_batch(batch)
-    crops = [network.predict_on_batch(batch[:, crop]) for crop in range(batch.shape[1])]
-    return np.mean(crops, axis=0)
+def _frames_of_one_bag(model: keras.Model, clip_shape: tuple[int, ...]) -> int:
+    in_order = [layer.name for layer in model.layers if layer.name in _TEMPORAL_LAYERS]
+    if in_order:
+        raise ValueError(
+            f"One bag over all crops is for models that sum over time; '{model.name}' reads the "
+            f"frames in their order ({in_order[0]}). Average the crops' logits instead."
+        )
+    return int(np.prod(clip_shape[:-3]))
+
+
+def _view_mean(network: keras.Model, clips: Any) -> np.ndarray:
+    """Logits of a batch `(B, T, ...)`, or the mean over the views of `(B, views, T, ...)`.
+
+    A network that takes as many frames as there are in all views gets them as one clip.
+    """
+    streams = [array.numpy() for array in tf.nest.flatten(clips)]
+    batch, *shape = streams[0].shape
+    rank = len(network.inputs[0].shape)
+    if streams[0].ndim == rank:
+        views = [streams]
+    elif network.inputs[0].shape[1] == shape[0] * shape[1]:
+        views = [[s.reshape(batch, -1, *s.shape[3:]) for s in streams]]
+    else:
+        views = [[s[:, view] for s in streams] for view in range(shape[0])]
+    logits = [network.predict_on_batch(v[0] if len(v) == 1 else v) for v in views]
+    return np.mean(logits, axis=0)

@@ -86,7 +86,7 @@ def ta_vlad_stages(freed_block: str) -> tuple[Stage, Stage]:
             epochs=30,
             learning_rate=1e-2,
             decay_epochs=5,
-            trainable_layers=("shared_gru", "logits"),
+            trainable_layers=("shared_gru", "separate_grus", "flattened_gru", "logits"),
         ),
         Stage(epochs=30, learning_rate=1e-4, decay_epochs=8, freed_block=freed_block),
     )

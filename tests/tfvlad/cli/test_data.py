@@ -7,6 +7,7 @@ import pytest
 from pipelines.annotations import VideoRecord
 from tests.pipelines.video_files import write_tree
 from tfvlad.cli.data import (
+    clip_name,
     clip_names,
     read_lists,
     read_split,
@@ -36,9 +37,12 @@ def test_clip_names():
         VideoRecord("/data/run/a@2-b.avi", (1,), None, 3.0),
     ]
     names = clip_names(records)
-    assert names == ["wave/1.avi", "run/1.avi@1.5-3.0", "run/1.avi@3.0-", "run/a@2-b.avi@0-3.0"]
+    assert names == ["wave/1", "run/1@1.5-3.0", "run/1@3.0-", "run/a@2-b@0-3.0"]
+    assert [clip_name(name) for name in names] == names
+    assert clip_name("run/a@2-b.avi@0-3.0") == "run/a@2-b@0-3.0"
+    assert clip_name("run/user@home.mp4.h5") == "run/user@home"
     short = [short_clip_name(name) for name in names]
-    assert short == ["1.avi", "1.avi", "1.avi", "a@2-b.avi"]
+    assert short == ["1", "1", "1", "a@2-b"]
 
 
 def test_a_test_list_is_taken_whole(tmp_path):

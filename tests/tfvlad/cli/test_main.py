@@ -9,8 +9,8 @@ from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_video
 from tfvlad.cli.main import cli
 
 COMMANDS = (
-    *("demo", "verify", "features", "train", "evaluate", "compare", "ensemble"),
-    *("predict", "highlight"),
+    *("demo", "verify", "features", "flow", "train", "ablation", "evaluate", "compare"),
+    *("ensemble", "fuse", "predict", "highlight", "show"),
 )
 
 

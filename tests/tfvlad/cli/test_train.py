@@ -89,7 +89,7 @@ class TestTrain:
             scores = self.scores(runs[0] / "vlad", "stage1" if number == 1 else "")
             top1 = np.mean(np.argmax(scores["logits"], axis=-1) == scores["labels"])
             assert metrics["top1"] == pytest.approx(top1)
-        clips = [f"{name}/test{i}.mp4" for name in ("green", "red") for i in range(2)]
+        clips = [f"{name}/test{i}" for name in ("green", "red") for i in range(2)]
         assert sorted(scores["clips"]) == clips
         written = json.loads((runs[0] / "vlad" / "result.json").read_text())
         assert written == run
@@ -307,7 +307,7 @@ class TestPredict:
         predictions = json.loads(result.output)["predictions"]
         assert list(predictions) == [str(video) for video in videos]
         for video, (best,) in zip(videos, predictions.values(), strict=True):
-            row = np.flatnonzero(scores["clips"] == f"{video.parent.name}/{video.name}")
+            row = np.flatnonzero(scores["clips"] == f"{video.parent.name}/{video.stem}")
             logits = scores["logits"][row[0]]
             probability = np.exp(logits) / np.exp(logits).sum()
             assert best["probability"] == pytest.approx(probability.max(), abs=0.01)

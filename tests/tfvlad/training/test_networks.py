@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import MemoryClips, tiny_backbone
-from tfvlad.models import action_vlad, average_pooling
-from tfvlad.training import FeatureCache, predict_logits, split_networks
+from tfvlad.models import action_vlad, average_pooling, ta_vlad
+from tfvlad.training import FeatureCache, frozen_part, predict_logits, trained_part
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +18,10 @@ def model(backbone):
 
 @pytest.mark.parametrize("freed_block", [None, "block1", "block2"])
 @pytest.mark.parametrize("num_frames", [3, None])
-def test_split_networks(backbone, freed_block, num_frames):
+def test_frozen_and_trained_part(backbone, freed_block, num_frames):
     model = action_vlad(backbone, 3, num_frames=num_frames, num_clusters=4, alpha=5.0)
     clips = MemoryClips.random(2).frames.astype("float32")
-    frozen, trained = split_networks(model, backbone, freed_block)
+    frozen, trained = frozen_part(backbone, freed_block), trained_part(model, backbone, freed_block)
     maps = np.array(frozen(clips.reshape(-1, 32, 32, 3)))
     logits = trained(maps.reshape(2, 3, *maps.shape[1:]))
     np.testing.assert_allclose(np.array(logits), np.array(model(clips)), atol=1e-5)
@@ -56,3 +56,25 @@ def test_cached_features_serve_other_models(backbone, model, tmp_path):
     for built in (model, average_pooling(backbone, 3, num_frames=3)):
         predict_logits(built, source, backbone=backbone, cache=cache)
     assert len(source.decoded) == 3
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+@pytest.mark.parametrize("freed_block", [None, "block2"])
+def test_one_bag(backbone, model, tmp_path, is_cached, freed_block):
+    """The frames of all crops are pooled as those of one long clip."""
+    source = MemoryClips.random(2, crops=(5,))
+    longer = action_vlad(backbone, 3, num_frames=15, num_clusters=4, alpha=5.0)
+    longer.set_weights(model.get_weights())
+    expected = np.array(longer(source.frames.reshape(2, 15, 32, 32, 3).astype("float32")))
+    options = {"backbone": backbone, "cache": FeatureCache(tmp_path)} if is_cached else {}
+    logits = predict_logits(model, source, freed_block=freed_block, one_bag=True, **options)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    averaged = predict_logits(model, source)
+    assert np.abs(averaged - expected).max() > 1e-3
+
+
+def test_one_bag_has_no_order(backbone):
+    model = ta_vlad(backbone, 3, num_frames=3, num_clusters=4, units=4)
+    message = r"'ta_vlad' reads the frames in their order \(shared_gru\)"
+    with pytest.raises(ValueError, match=message):
+        predict_logits(model, MemoryClips.random(2, crops=(5,)), one_bag=True)

@@ -1,0 +1,146 @@
+"""`tfvlad ablation`: variants of a model over splits and seeds, as a table and a picture."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tfvlad.cli.data import lists_option
+from tfvlad.cli.train_options import parameters_of, shared_options, video_options
+
+# What each row of the two papers' studies changes in `tfvlad train`.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "action-vlad": {"model_name": "action-vlad"},
+    "vlad-gru": {"model_name": "ta-vlad", "attention": False},
+    "ta-action-vlad": {"model_name": "action-vlad", "attention": True},
+    "ta-vlad": {"model_name": "ta-vlad"},
+    "bidirectional": {"model_name": "ta-vlad", "bidirectional": True},
+    "flattened-gru": {"model_name": "ta-vlad", "temporal": "flattened_gru"},
+    "separate-grus": {"model_name": "ta-vlad", "temporal": "separate_grus"},
+    "frozen-attention": {"model_name": "ta-vlad", "freeze_attention": True},
+    "fixed-centers": {"model_name": "action-vlad", "fixed_centers": True},
+    "average-pooling": {"model_name": "average-pooling"},
+    "max-pooling": {"model_name": "max-pooling"},
+}
+_FOUR = ("action-vlad", "vlad-gru", "ta-action-vlad", "ta-vlad")
+
+
+class _Variant(click.ParamType):
+    """`NAME` or `NAME:option=value,...`, the options being those of `tfvlad train`."""
+
+    name = "variant"
+
+    def convert(self, value: Any, parameter: Any, context: click.Context | None) -> Any:
+        try:
+            return str(value), variant_options(str(value), context)
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
+
+
+def variant_options(variant: str, context: click.Context | None = None) -> dict[str, Any]:
+    """What a variant changes in the options of `tfvlad train`.
+
+    Args:
+        variant: `NAME` or `NAME:option=value,...`, as `tfvlad ablation --variant` has it.
+        context: of the running command.
+
+    Raises:
+        ValueError: there is no such variant or option.
+        click.BadParameter: the value does not fit the option.
+    """
+    name, _, texts = variant.partition(":")
+    if name not in VARIANTS:
+        raise ValueError(f"{name!r} is none of {', '.join(VARIANTS)}.")
+    parameters = [*parameters_of(shared_options), *parameters_of(video_options)]
+    options = dict(VARIANTS[name])
+    for text in texts.split(",") if texts else ():
+        key, equals, value = text.partition("=")
+        option = next((found for found in parameters if f"--{key}" in found.opts), None)
+        if option is None or not equals:
+            raise ValueError(f"{text!r} is no option=value of `tfvlad train`.")
+        context = context or click.Context(click.command()(lambda: None))
+        chosen = option.type.convert(value, option, context)
+        options[str(option.name)] = (
+            option.callback(context, option, chosen) if option.callback else chosen
+        )
+    return options
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True))
+@click.argument("folder", type=click.Path(file_okay=False))
+@lists_option
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    type=_Variant(),
+    default=_FOUR,
+    show_default=True,
+    help="May be repeated; the first one is what the others are compared with. "
+    f"One of {', '.join(VARIANTS)}, with options of `tfvlad train` if wanted: "
+    "action-vlad:clusters=256.",
+)
+@shared_options
+@video_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+def ablation(
+    data: str,
+    folder: str,
+    variants: tuple[tuple[str, dict[str, Any]], ...],
+    splits: tuple[int, ...],
+    seeds: tuple[int, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train variants of a model on the videos in DATA, over splits and seeds, and compare them.
+
+    The options of `tfvlad train` hold for all variants that have them. FOLDER gets a folder of runs
+    for each variant, as `tfvlad train` writes it, with the features shared, and ablation.csv,
+    ablation.json and ablation.png: the mean test top-1 accuracy, its spread over the runs, and the
+    paired difference from the first variant with its 95 % interval. An ablation that was killed
+    goes on with the same command, and variants may be added to it.
+
+    \b
+    Example:
+      tfvlad ablation jhmdb/videos study/ --lists jhmdb/splits --split 1 --split 2 --split 3 \\
+        --seed 0 --seed 1 --seed 2 --epochs 15 0
+    """
+    import keras
+    from rich.console import Console
+
+    from tfvlad.cli.ablation_report import run_folder, study_rows, study_table, write_study
+    from tfvlad.cli.run_folder import check_is_free
+    from tfvlad.cli.train import check_splits, complete_options
+    from tfvlad.cli.training_run import train_one
+
+    options["model_name"] = "ta-vlad"
+    complete_options(options, data)
+    check_splits(options["lists"], splits)
+    console = Console(stderr=as_json)
+    root = Path(folder)
+    check_is_free(root, "*/split*-seed*/config.json")
+    chosen = dict(variants)
+    jobs = list(itertools.product(dict.fromkeys(splits), dict.fromkeys(seeds), chosen))
+    for number, (split, seed, name) in enumerate(jobs, 1):
+        console.print(f"[bold]{name}, split {split}, seed {seed}[/bold] ({number} of {len(jobs)})")
+        keras.backend.clear_session()  # the memory of the models before
+        train_one(
+            data,
+            run_folder(root, name) / f"split{split}-seed{seed}",
+            root=root,
+            split=split,
+            seed=seed,
+            console=console,
+            skip_finished=True,
+            **{**options, **chosen[name]},
+        )
+    rows = study_rows(root, list(chosen))
+    write_study(rows, root)
+    console.print(study_table(rows))
+    if as_json:
+        click.echo(json.dumps({"variants": [row._asdict() for row in rows]}))
