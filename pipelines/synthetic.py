@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -27,6 +27,9 @@ from pipelines.encoding import write_video
 from pipelines.synthetic_scenes import PLACES, THINGS, Place, Scene, Thing
 
 MANIFEST = "synthetic.json"
+# Of the scenes with a rival, what decides the class and what never does.
+_DECIDING, _RIVALS = THINGS[:2], THINGS[2:]
+_RIVAL_SCALES = (0.3, 0.46)
 # Key frames alone: predicted frames differ from their reversal, which would give it away.
 _X264_OPTIONS = {"qp": "30", "g": "1", "threads": "1"}
 
@@ -37,12 +40,32 @@ class StillImages(NamedTuple):
     Attributes:
         images: RGB, uint8, `(num_images, image_size, image_size, 3)`.
         labels: Index of each image's object in `class_names`, `(num_images,)`.
-        class_names: The objects in either state.
+        class_names: The objects in either state, and "another object" where there are rivals.
     """
 
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
+
+
+class SyntheticClips(NamedTuple):
+    """The clips of `make_synthetic_clips`, n clips of T frames.
+
+    A box is left, top, right and bottom edge in pixels, 0 being the image's left or top edge.
+
+    Attributes:
+        frames: RGB, uint8, `(n, T, image_size, image_size, 3)`.
+        labels: Index of each clip's class in `class_names`, int32 `(n,)`.
+        class_names: What changes, and in which direction.
+        boxes: Of the changing object, float64 `(n, T, 4)`.
+        rival_boxes: Of the other one, which may be partly behind the first, `(n, T, 4)`.
+    """
+
+    frames: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    boxes: np.ndarray
+    rival_boxes: np.ndarray
 
 
 def make_synthetic_videos(
@@ -111,13 +134,19 @@ def make_synthetic_videos(
     return Split(train.records, test.records, train.class_names)
 
 
-def make_still_images(num_images: int, *, image_size: int = 64, seed: int = 0) -> StillImages:
+def make_still_images(
+    num_images: int, *, image_size: int = 64, seed: int = 0, has_rivals: bool = False
+) -> StillImages:
     """Draws objects in either end state, on cluttered places, for a small image classifier.
 
     Args:
         num_images: Number of images; the classes take turns.
         image_size: Width and height in pixels.
         seed: Changes every image.
+        has_rivals: Draw scenes like those of `make_synthetic_clips` instead. Beside each object
+            that decides a class there is one that never does, and which is not labelled; images
+            with two of the latter are a class of their own, lest the absence of one object tells
+            the other.
 
     Raises:
         ValueError: If `num_images` is not positive or `image_size` is below 32.
@@ -126,18 +155,65 @@ def make_still_images(num_images: int, *, image_size: int = 64, seed: int = 0) -
         raise ValueError(f"`num_images` must be positive. Received: num_images={num_images}.")
     if image_size < 32:
         raise ValueError(f"`image_size` must be at least 32. Received: image_size={image_size}.")
-    class_names = tuple(name for thing in THINGS for name in thing.states)
+    things = _DECIDING if has_rivals else THINGS
+    class_names = tuple(name for thing in things for name in thing.states)
+    if has_rivals:
+        class_names += ("another object",)
     images = np.empty((num_images, image_size, image_size, 3), np.uint8)
     labels = np.arange(num_images) % len(class_names)
     for index, label in enumerate(labels):
         generator = np.random.default_rng([seed, index])
         place = PLACES[generator.integers(len(PLACES))]
-        scene = Scene(
-            THINGS[label // 2], place, image_size, generator, scales=(0.35, 0.8), has_decoy=False
-        )
+        options: dict[str, Any] = {"scales": (0.35, 0.8), "has_decoy": False}
+        if has_rivals:
+            options = _draw_rival(generator)
+        is_other = label == 2 * len(things)
+        thing = _RIVALS[generator.integers(len(_RIVALS))] if is_other else things[label // 2]
+        scene = Scene(thing, place, image_size, generator, **options)
         state = generator.uniform(0, 0.25)
         images[index] = scene.draw(generator.uniform(), 1 - state if label % 2 else state)
     return StillImages(images, labels, class_names)
+
+
+def make_synthetic_clips(
+    num_clips: int, *, num_frames: int = 16, image_size: int = 64, seed: int = 0
+) -> SyntheticClips:
+    """Draws clips in memory, with the place of the objects in every frame.
+
+    The class is the object that changes, a flower or a glass, and the direction; the place tells
+    nothing. Neither size, place in the image, motion nor change tell the object from the other one
+    beside it, an umbrella or a lamp, which decides nothing: only what they look like.
+
+    Args:
+        num_clips: Number of clips n; the classes take turns.
+        num_frames: Frames of each clip T, at least 2.
+        image_size: Width and height in pixels, at least 32.
+        seed: Changes every clip.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    for name, value, least in (
+        ("num_clips", num_clips, 1),
+        ("num_frames", num_frames, 2),
+        ("image_size", image_size, 32),
+    ):
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
+    class_names = tuple(f"{thing.noun}_{verb}" for thing in _DECIDING for verb in thing.verbs)
+    labels = np.arange(num_clips, dtype=np.int32) % len(class_names)
+    frames = np.empty((num_clips, num_frames, image_size, image_size, 3), np.uint8)
+    boxes = np.empty((2, num_clips, num_frames, 4))
+    for index, label in enumerate(labels):
+        generator = np.random.default_rng((seed, 2, index))
+        place = PLACES[generator.integers(len(PLACES))]
+        options = _draw_rival(generator)
+        clip = _render_clip(
+            _DECIDING[label // 2], place, num_frames, image_size, generator, **options
+        )
+        ordered = slice(None, None, -1 if label % 2 else 1)
+        frames[index], boxes[:, index] = clip[0][ordered], clip[1][:, ordered]
+    return SyntheticClips(frames, labels, class_names, *boxes)
 
 
 def _class_pairs(num_classes: int) -> list[tuple[Thing, Place]]:
@@ -184,9 +260,8 @@ def _write_videos(
     def write_twins(job: tuple[int, int, int]) -> None:
         part, pair, clip = job
         thing, place = pairs[pair]
-        frames = _render_clip(
-            thing, place, num_frames, image_size, np.random.default_rng((seed, *job))
-        )
+        generator = np.random.default_rng((seed, *job))
+        frames, _ = _render_clip(thing, place, num_frames, image_size, generator)
         for direction, name in enumerate(_twin_names(thing, place)):
             file = f"v_{thing.noun}_{place.noun}_g{clip:03d}_c{direction}.mp4"
             ordered = frames[::-1] if direction else frames
@@ -205,11 +280,23 @@ def _write_videos(
             pass
 
 
+def _draw_rival(generator: np.random.Generator) -> dict[str, Any]:
+    return {"rival": _RIVALS[generator.integers(len(_RIVALS))], "scales": _RIVAL_SCALES}
+
+
 def _render_clip(
-    thing: Thing, place: Place, num_frames: int, image_size: int, generator: np.random.Generator
-) -> list[np.ndarray]:
-    scene = Scene(thing, place, image_size, generator)
+    thing: Thing,
+    place: Place,
+    num_frames: int,
+    image_size: int,
+    generator: np.random.Generator,
+    **options: Any,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The frames, and the boxes `(2, num_frames, 4)` of the thing and of the decoy."""
+    scene = Scene(thing, place, image_size, generator, **options)
     begin, end = generator.uniform(0, 0.25), generator.uniform(0.75, 1)
     times = np.linspace(0, 1, num_frames)
-    states = np.clip((times - begin) / (end - begin), 0, 1)
-    return [scene.draw(time, state) for time, state in zip(times, states, strict=True)]
+    moments = list(zip(times, np.clip((times - begin) / (end - begin), 0, 1), strict=True))
+    frames = np.stack([scene.draw(*moment) for moment in moments])
+    boxes = [[box(*moment) for moment in moments] for box in (scene.box, scene.decoy_box)]
+    return frames, np.stack(boxes)

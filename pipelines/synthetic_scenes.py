@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 Color = tuple[int, int, int]  # RGB
-Polygon = tuple[np.ndarray, Color]  # points in units of the thing's size, (num_points, 2)
+Polygon = tuple[np.ndarray, Color]  # points, (num_points, 2), of a thing in units of its size
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,22 @@ class Sprite:
 
     def draw(self, frame: np.ndarray, time: float, state: float) -> None:
         """Draws it into `frame` at `time` (0 to 1)."""
-        center, scale, tilt = (_between(ends, time) for ends in (self.path, self.scale, self.tilt))
-        for points, color in self.polygons(state):
-            corners = points @ _rotation(float(tilt)) * scale + center
+        for corners, color in self._placed(time, state):
             fixed_point = np.round(corners * 16).astype(np.int32)
             cv2.fillPoly(frame, [fixed_point], color, cv2.LINE_AA, shift=4)
+
+    def box(self, time: float, state: float, image_size: int) -> np.ndarray:
+        """Left, top, right and bottom edge in the image, in pixels from its top left corner."""
+        corners = np.concatenate([corners for corners, _ in self._placed(time, state)])
+        # OpenCV's coordinates count from the middle of the first pixel.
+        edges = np.concatenate([corners.min(axis=0), corners.max(axis=0)]) + 0.5
+        return np.clip(edges, 0, image_size)
+
+    def _placed(self, time: float, state: float) -> Iterator[Polygon]:
+        """The polygons in pixels."""
+        center, scale, tilt = (_between(ends, time) for ends in (self.path, self.scale, self.tilt))
+        for points, color in self.polygons(state):
+            yield points @ _rotation(float(tilt)) * scale + center, color
 
 
 class Scene:
@@ -79,7 +90,9 @@ class Scene:
         image_size: Width and height in pixels.
         generator: The source of all randomness.
         scales: Least and largest size of the thing, as shares of the image.
-        has_decoy: Whether another thing, that does not change, stands by.
+        has_decoy: Whether another, smaller thing, that does not change, stands by.
+        rival: A thing that stands by in the decoy's place, changes too, and is neither smaller nor
+            farther from the middle: what the things look like alone tells them apart.
     """
 
     def __init__(
@@ -91,6 +104,7 @@ class Scene:
         *,
         scales: tuple[float, float] = (0.42, 0.58),
         has_decoy: bool = True,
+        rival: Thing | None = None,
     ):
         self.image_size = image_size
         self.generator = generator
@@ -108,8 +122,27 @@ class Scene:
         )
         num_pieces = generator.integers(4, 9)
         self.bystanders = [_clutter(image_size, generator) for _ in range(num_pieces)]
-        if has_decoy:
-            self.bystanders.append(self._decoy(thing))
+        self.decoy: Sprite | None = None
+        if rival:
+            self.decoy = self._rival(rival, scales)
+        elif has_decoy:
+            self.decoy = self._decoy(thing)
+        if self.decoy:
+            self.bystanders.append(self.decoy)
+
+    def box(self, time: float, state: float) -> np.ndarray:
+        """The changing thing's box in that frame: left, top, right, bottom in pixels, float64.
+
+        It holds all of its outline that is in the image, whatever its state; nothing is in front
+        of it. 0 is the image's left or top edge, not the middle of its first pixel.
+        """
+        return self.actor.box(time, state, self.image_size)
+
+    def decoy_box(self, time: float, state: float) -> np.ndarray:
+        """The other thing's box, parts behind the changing thing included."""
+        if self.decoy is None:
+            raise ValueError("This scene has no decoy. Make it with `has_decoy=True`.")
+        return self.decoy.box(time, state, self.image_size)
 
     def draw(self, time: float, state: float) -> np.ndarray:
         """Draws the frame at `time` (0 to 1) with the thing in `state` (0 to 1), RGB uint8."""
@@ -119,6 +152,20 @@ class Scene:
             sprite.draw(frame, time, state)
         noise = self.generator.normal(0, self.noise, frame.shape)
         return np.clip(frame * _between(self.light, time) + noise, 0, 255).astype(np.uint8)
+
+    def _rival(self, rival: Thing, scales: tuple[float, float]) -> Sprite:
+        """Moves the changing thing off the middle; the rival is on the other side of it."""
+        generator, size = self.generator, self.image_size
+        angle = generator.uniform(0, 2 * np.pi)
+        offset = 0.26 * size * np.array([np.cos(angle), np.sin(angle)])
+        self.actor = replace(self.actor, path=self.actor.path + offset)
+        color, turned = _random_color(generator), generator.uniform() < 0.5
+        return Sprite(
+            lambda state: rival.polygons(1 - state if turned else state, color),
+            path=generator.uniform(0.36, 0.64, (2, 2)) * size - offset,
+            scale=generator.uniform(*scales, 2) * size,
+            tilt=generator.uniform(-0.3, 0.3, 2),
+        )
 
     def _decoy(self, thing: Thing) -> Sprite:
         generator, size = self.generator, self.image_size

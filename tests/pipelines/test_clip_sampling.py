@@ -10,6 +10,7 @@ from pipelines.clip_sampling import (
     nearest_windows,
     num_windows,
     segment_indices,
+    spread_clips,
     uniform_indices,
 )
 
@@ -60,6 +61,34 @@ def test_segment_indices_reach_every_frame():
 )
 def test_dense_windows(num_frames, stride, end_policy, expected):
     assert dense_windows(num_frames, 3, stride, end_policy).tolist() == expected
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 6))
+def test_clips_in_turns_share_the_samples_of_one(num_frames, num_samples, num_clips):
+    clips = spread_clips(num_frames, num_samples, num_clips)
+    assert clips.shape == (num_clips, num_samples)
+    expected = uniform_indices(num_frames, num_samples * num_clips)
+    np.testing.assert_array_equal(clips.T.reshape(-1), expected)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 6))
+def test_chunks_are_spread_evenly(num_frames, chunk_frames, num_clips):
+    chunks = spread_clips(num_frames, chunk_frames, num_clips, consecutive=True)
+    assert ((np.diff(chunks) == 1) | (chunks[:, 1:] == 0)).all()
+    starts = chunks[:, 0]
+    assert starts.min() >= 0
+    assert starts.max() <= max(num_frames - chunk_frames, 0)
+    if num_clips > 1:
+        assert np.ptp(np.diff(starts)) <= 1
+    # As far from the start as from the end.
+    assert abs(starts[0] + starts[-1] - max(num_frames - chunk_frames, 0)) <= 1
+
+
+@given(st.integers(1, 60), st.integers(1, 9))
+def test_one_clip_is_the_middle_one(num_frames, num_samples):
+    uniform, chunk = (spread_clips(num_frames, num_samples, 1, c) for c in (False, True))
+    np.testing.assert_array_equal(uniform, uniform_indices(num_frames, num_samples)[None])
+    np.testing.assert_array_equal(chunk, chunk_indices(num_frames, num_samples)[None])
 
 
 def test_dense_windows_of_a_short_video_may_be_none():

@@ -1,12 +1,14 @@
 import itertools
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from pipelines.synthetic import make_still_images, make_synthetic_videos
+from pipelines.synthetic import make_still_images, make_synthetic_clips, make_synthetic_videos
 from pipelines.synthetic_scenes import PLACES, THINGS, Scene
 
 SMALL = {"num_train_clips": 2, "num_test_clips": 1, "num_frames": 6, "image_size": 48}
@@ -144,6 +146,25 @@ class TestStillImages:
         np.testing.assert_array_equal(images[:2], make_still_images(2, seed=3).images)
         assert (images != make_still_images(4, seed=4).images).mean() > 0.5
 
+    def test_rivals_have_a_class_without_the_others(self, monkeypatch):
+        scenes = []
+
+        class Recorded(Scene):
+            def __init__(self, thing, *arguments, rival, **options):
+                scenes.append((thing.noun, rival.noun))
+                super().__init__(thing, *arguments, rival=rival, **options)
+
+        monkeypatch.setattr("pipelines.synthetic.Scene", Recorded)
+        stills = make_still_images(50, has_rivals=True)
+        assert stills.class_names == (
+            *("flower bud", "open flower", "empty glass", "full glass"),
+            "another object",
+        )
+        np.testing.assert_array_equal(stills.labels, np.arange(50) % 5)
+        things = [{scenes[i][0] for i in np.flatnonzero(stills.labels == c)} for c in range(5)]
+        assert things == [{"flower"}, {"flower"}, {"glass"}, {"glass"}, {"umbrella", "lamp"}]
+        assert {rival for _, rival in scenes} == {"umbrella", "lamp"}
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -154,6 +175,108 @@ class TestStillImages:
     def test_bad_arguments_raise(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             make_still_images(**arguments)
+
+
+class TestClips:
+    def test_shapes_and_labels(self):
+        clips = make_synthetic_clips(6, num_frames=3, image_size=40)
+        assert clips.class_names == (
+            *("flower_opens", "flower_closes"),
+            *("glass_fills", "glass_empties"),
+        )
+        assert clips.frames.shape == (6, 3, 40, 40, 3)
+        assert clips.frames.dtype == np.uint8
+        assert clips.labels.tolist() == [0, 1, 2, 3, 0, 1]
+        for boxes in (clips.boxes, clips.rival_boxes):
+            assert boxes.shape == (6, 3, 4)
+            assert (boxes >= 0).all()
+            assert (boxes <= 40).all()
+            assert (boxes[..., :2] < boxes[..., 2:]).all()
+
+    def test_seed_and_prefix(self):
+        options = {"num_frames": 3, "image_size": 40}
+        clips = make_synthetic_clips(4, seed=3, **options)
+        for found, same, other in zip(
+            make_synthetic_clips(2, seed=3, **options),
+            clips,
+            make_synthetic_clips(4, seed=4, **options),
+            strict=True,
+        ):
+            if isinstance(found, np.ndarray) and found.ndim > 1:
+                np.testing.assert_array_equal(found, same[:2])
+                assert (same != other).mean() > 0.5
+
+    def test_boxes_belong_to_their_frames(self, monkeypatch):
+        def draw(scene, time, state):
+            """The frame is bright where the thing's box is."""
+            left, top, right, bottom = scene.box(time, state).round().astype(int)
+            frame = np.zeros((64, 64, 3), np.uint8)
+            frame[top:bottom, left:right] = 255
+            return frame
+
+        monkeypatch.setattr(Scene, "draw", draw)
+        clips = make_synthetic_clips(8, num_frames=5)
+        for frame, box in zip(
+            clips.frames.reshape(-1, 64, 64, 3), clips.boxes.reshape(-1, 4), strict=True
+        ):
+            rows, columns = np.nonzero(frame[..., 0])
+            edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            np.testing.assert_allclose(edges, box, atol=0.51)
+        areas = np.prod(clips.boxes[..., 2:] - clips.boxes[..., :2], axis=-1)
+        opens = areas[clips.labels == 0], areas[clips.labels == 1]
+        assert (opens[0][:, 0] < opens[0][:, -1]).all()
+        assert (opens[1][:, 0] > opens[1][:, -1]).all()
+
+    def test_nothing_but_looks_tells_the_rival(self):
+        clips = make_synthetic_clips(200, num_frames=2)
+        centers, areas = [], []
+        for boxes in (clips.boxes, clips.rival_boxes):
+            centers.append((boxes[..., :2] + boxes[..., 2:]) / 2 - 32)
+            areas.append(np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1).mean())
+        distances = [np.linalg.norm(center, axis=-1).mean() for center in centers]
+        assert distances[0] == pytest.approx(distances[1], rel=0.1)
+        assert areas[0] == pytest.approx(areas[1], rel=0.25)
+        # They are on different sides of the middle.
+        assert (np.sum(centers[0] * centers[1], axis=-1) < 0).mean() > 0.9
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"num_clips": 0}, "`num_clips` must be at least 1. Received: num_clips=0."),
+            ({"num_frames": 1}, "`num_frames` must be at least 2. Received: num_frames=1."),
+            ({"image_size": 31}, "`image_size` must be at least 32. Received: image_size=31."),
+        ],
+    )
+    def test_bad_arguments_raise(self, arguments, message):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            make_synthetic_clips(**{"num_clips": 1, **arguments})
+
+
+class TestBoxes:
+    @pytest.mark.parametrize("thing", THINGS, ids=lambda thing: thing.noun)
+    @pytest.mark.parametrize("options", [{}, {"rival": THINGS[0]}, {"rival": THINGS[3]}])
+    @pytest.mark.parametrize(("time", "state"), [(0, 0), (0.3, 0.5), (1, 1)])
+    def test_hold_what_is_drawn(self, thing, options, time, state):
+        for seed in range(5):
+            scene = Scene(thing, PLACES[0], 64, np.random.default_rng(seed), **options)
+            for sprite, box in ((scene.actor, scene.box), (scene.decoy, scene.decoy_box)):
+                rows, columns = np.nonzero(self.silhouette(sprite, time, state))
+                edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                # An antialiased outline reaches over the edge, a sharp tip of it farthest.
+                np.testing.assert_allclose(edges, box(time, state), atol=3)
+
+    @staticmethod
+    def silhouette(sprite, time, state):
+        """The sprite in white, alone on black."""
+        frame = np.zeros((64, 64), np.uint8)
+        white = replace(sprite, polygons=lambda s: [(p, 255) for p, _ in sprite.polygons(s)])
+        white.draw(frame, time, state)
+        return frame
+
+    def test_no_decoy(self):
+        scene = Scene(THINGS[0], PLACES[0], 64, np.random.default_rng(0), has_decoy=False)
+        with pytest.raises(ValueError, match=r"has no decoy\. Make it with `has_decoy=True`\."):
+            scene.decoy_box(0, 0)
 
 
 class TestScenes:

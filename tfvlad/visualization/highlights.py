@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+
+from tfvlad.visualization.overlays import show, shown_frames
 
 _HIGH, _LOW, _NEUTRAL = "#2ca02c", "#d62728", "#4c72b0"
 
@@ -51,7 +52,7 @@ def extreme_frames_figure(
     figure = Figure(figsize=(1.3 * len(shown), 1.7), layout="constrained")
     for column, axis in enumerate(figure.subplots(1, len(shown))):
         i = shown[column]
-        _show(axis, frames[i].astype("uint8"), f"{weights[i]:.3f}")
+        show(axis, frames[i], f"{weights[i]:.3f}")
         axis.set_title(numbers[i], fontsize=8)
         for spine in axis.spines.values():
             spine.set(visible=True, color=_HIGH if column < count else _LOW, linewidth=3)
@@ -101,18 +102,16 @@ def weighted_frames_figure(
                 f"`weights` must not be negative. Received: {checked[name].min():g} "
                 "(of attributions, give the positive part)."
             )
-    if num_shown < 1:
-        raise ValueError(f"`num_shown` must be positive. Received: num_shown={num_shown}.")
-    shown = np.linspace(0, len(frames) - 1, min(num_shown, len(frames))).round().astype(int)
+    shown = shown_frames(len(frames), num_shown)
     figure = Figure(
         figsize=(1.3 * len(shown) + 0.4, 1.2 + 1.3 * len(checked)), layout="constrained"
     )
     axes = figure.subplots(1 + len(checked), len(shown), squeeze=False)
     for column, i in enumerate(shown):
-        _show(axes[0, column], frames[i].astype("uint8"), "")
+        show(axes[0, column], frames[i])
         axes[0, column].set_title(numbers[i], fontsize=8)
         for axis, row in zip(axes[1:, column], checked.values(), strict=True):
-            _show(axis, _weighted(frames[i], row[i], row), f"{row[i]:.3f}")
+            show(axis, _weighted(frames[i], row[i], row), f"{row[i]:.3f}")
     for axis, name in zip(axes[:, 0], ["video" if any(checked) else "", *checked], strict=True):
         axis.set_ylabel(name, fontsize=8)
     figure.suptitle(title, fontsize=10)
@@ -232,11 +231,3 @@ def _weighted(frame: np.ndarray, weight: float, weights: np.ndarray) -> np.ndarr
     else:
         image += (255 - image) * 0.5 * (weight - mean) / (highest - mean)
     return image.round().astype("uint8")
-
-
-def _show(axis: Axes, image: np.ndarray, label: str) -> None:
-    axis.imshow(image)
-    axis.set(xticks=[], yticks=[])
-    axis.set_xlabel(label, fontsize=8)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
