@@ -118,12 +118,7 @@ class ClipReader:
             crops = (draw_crop(rng, *frame_size, self.image_size, self.jitter_scales),)
             if self.color_jitter:
                 color_matrix = draw_color_matrix(rng, self.color_jitter)
-        read: Callable[..., np.ndarray]
-        if self.stream == "rgb":
-            read = partial(read_frames, record.path, color_matrix=color_matrix, info=info)
-        else:
-            stack_frames = self.stack_frames
-            read = partial(read_flow, record.path, stack_frames=stack_frames, segment=segment)
+        read = self._frame_reader(record.path, info, segment, color_matrix)
         # All clips of a video are read in one pass: frames that they share are decoded once.
         wanted = frames.reshape(-1)
         views = out.reshape(self.test_clips, self.test_crops, *self.clip_shape[-4:])
@@ -134,6 +129,14 @@ class ClipReader:
         images = read(wanted[order], crops=crops, image_size=self.image_size)
         images = images[:, np.argsort(order)].reshape(len(crops), *views[:, 0].shape)
         views[:] = images.swapaxes(0, 1)
+
+    def _frame_reader(
+        self, path: str, info: VideoInfo, segment: range, color_matrix: np.ndarray | None
+    ) -> Callable[..., np.ndarray]:
+        """What reads ascending frames as `read_frames` does: with `crops`, `image_size`, `out`."""
+        if self.stream == "rgb":
+            return partial(read_frames, path, color_matrix=color_matrix, info=info)
+        return partial(read_flow, path, stack_frames=self.stack_frames, segment=segment)
 
     def _frames(self, num_frames: int, rng: np.random.Generator | None) -> np.ndarray:
         """Frames of the clips, from the segment's first one on: int64 `(clips, num_frames)`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -120,25 +120,30 @@ class _ExampleReader(ClipReader):
     examples: Sequence[bytes] = ()
     numbers: Mapping[str, int] = field(default_factory=dict)
 
-    def _read(
-        self,
-        path: str,
-        frames: np.ndarray,
-        segment: range,
-        info: VideoInfo,
-        crops: Sequence[Crop],
-        color_matrix: np.ndarray | None,
-        out: np.ndarray,
-    ) -> None:
+    def _frame_reader(
+        self, path: str, info: VideoInfo, segment: range, color_matrix: np.ndarray | None
+    ) -> Callable[..., np.ndarray]:
         encoded = _features(self.examples[self.numbers[path]])["video"].bytes_list.value
-        converter = FrameConverter(
-            crops, (self.image_size, self.image_size), color_matrix=color_matrix
-        )
-        for t, frame in enumerate(frames):
-            if t and frame == frames[t - 1]:
-                out[:, t] = out[:, t - 1]
-            else:
-                converter.convert_rgb(_decode(encoded[frame], path), out[:, t])
+
+        def read(
+            frames: np.ndarray,
+            *,
+            crops: Sequence[Crop],
+            image_size: int,
+            out: np.ndarray | None = None,
+        ) -> np.ndarray:
+            size = image_size, image_size
+            converter = FrameConverter(crops, size, color_matrix=color_matrix)
+            if out is None:
+                out = np.empty((len(crops), len(frames), *size, 3), np.uint8)
+            for t, frame in enumerate(frames):
+                if t and frame == frames[t - 1]:
+                    out[:, t] = out[:, t - 1]
+                else:
+                    converter.convert_rgb(_decode(encoded[frame], path), out[:, t])
+            return out
+
+        return read
 
 
 class _Example(NamedTuple):

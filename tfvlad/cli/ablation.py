@@ -125,8 +125,8 @@ def ablation(
     root = Path(folder)
     check_is_free(root, "*/split*-seed*/config.json")
     chosen = dict(variants)
-    jobs = list(itertools.product(dict.fromkeys(splits), dict.fromkeys(seeds), chosen))
-    for number, (split, seed, name) in enumerate(jobs, 1):
+    jobs = list(itertools.product(dict.fromkeys(seeds), dict.fromkeys(splits), chosen))
+    for number, (seed, split, name) in enumerate(jobs, 1):
         console.print(f"[bold]{name}, split {split}, seed {seed}[/bold] ({number} of {len(jobs)})")
         keras.backend.clear_session()  # the memory of the models before
         train_one(

@@ -150,11 +150,15 @@ def train_one(
 def check_video_options(options: dict[str, Any]) -> None:
     """Refuse options of the running command that its model or its streams leave unused.
 
+    Sizes (--clusters, --units, --alpha) are passed over by models without them: one command line
+    serves several models.
+
     Raises:
         ValueError: one of them was given, or one that the model needs is missing.
     """
     model = options["model_name"]
-    refuse_options(set(_model_options(options)) - options_of(model), f"--model {model}")
+    kinds = {"bidirectional", "temporal", "intra_normalize", "fusion", "attention"}
+    refuse_options(kinds - options_of(model), f"--model {model}")
     two_streams = model == "two-stream"
     if two_streams and options["flow"] is None:
         raise ValueError(
@@ -167,8 +171,6 @@ def check_video_options(options: dict[str, Any]) -> None:
         refuse_options({"fixed_centers"}, f"--model {model}")
     if not _model_options(options)["attention"] or two_streams:
         refuse_options({"freeze_attention"}, "a model without attention")
-    if options["no_cache"]:
-        refuse_options({"cache", "cache_dtype", "cached_crops"}, "--no-cache")
 
 
 def summary_table(results: list[dict[str, Any]]) -> Table:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# Layers of the clip models; late fusion has a classifier for each stream.
+_GRUS = ("shared_gru", "separate_grus", "flattened_gru")
+_CLASSIFIERS = ("logits", "rgb_logits", "flow_logits")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -86,7 +90,7 @@ def ta_vlad_stages(freed_block: str) -> tuple[Stage, Stage]:
             epochs=30,
             learning_rate=1e-2,
             decay_epochs=5,
-            trainable_layers=("shared_gru", "separate_grus", "flattened_gru", "logits"),
+            trainable_layers=(*_GRUS, *_CLASSIFIERS),
         ),
         Stage(epochs=30, learning_rate=1e-4, decay_epochs=8, freed_block=freed_block),
     )
@@ -117,7 +121,7 @@ def action_vlad_stages(freed_block: str, steps_per_epoch: int) -> tuple[Stage, S
         Stage(
             epochs=_epochs(10_000, steps_per_epoch),
             learning_rate=1e-2,
-            trainable_layers=("logits",),
+            trainable_layers=_CLASSIFIERS,
             **shared,
         ),
         Stage(

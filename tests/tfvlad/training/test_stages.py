@@ -17,7 +17,7 @@ def rates(stage):
 
 def test_ta_vlad_stages():
     first, second = ta_vlad_stages("layer4")
-    assert first.trainable_layers == ("shared_gru", "logits")
+    assert {"shared_gru", "separate_grus", "flattened_gru", "logits"} < set(first.trainable_layers)
     assert first.freed_block is None
     assert second.trainable_layers is None
     assert second.freed_block == "layer4"
@@ -30,7 +30,7 @@ def test_ta_vlad_stages():
 
 def test_action_vlad_stages():
     first, second = action_vlad_stages("block5", steps_per_epoch=250)
-    assert first.trainable_layers == ("logits",)
+    assert first.trainable_layers == ("logits", "rgb_logits", "flow_logits")
     assert (second.trainable_layers, second.freed_block) == (None, "block5")
     # 10,000 and 8,000 steps, divided by 10 every 5,000
     assert rates(first) == pytest.approx([1e-2] * 20 + [1e-3] * 20)
