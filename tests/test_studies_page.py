@@ -32,7 +32,7 @@ def user_folder(tmp_path, monkeypatch):
 
 
 def test_every_row_is_complete():
-    assert len(ROWS) == 36
+    assert len(ROWS) == 41
     assert all(len(row) == 4 for row in ROWS)
 
 
@@ -41,7 +41,8 @@ def test_command(command, user_folder):
     _, name, *arguments = shlex.split(command)
     subcommand = cli.get_command(None, name)
     # Parses and checks every argument and option, without running the command.
-    context = subcommand.make_context(name, arguments)
+    with cli.make_context("tfvlad", [name]) as parent:
+        context = subcommand.make_context(name, arguments, parent=parent)
     assert context.params
 
 

@@ -9,22 +9,35 @@ from typing import Any
 
 import click
 
-from tfvlad.cli.data import lists_option
+from tfvlad.cli.data import lists_option, refuse_options
 from tfvlad.cli.train_options import parameters_of, shared_options, video_options
 
 # What each row of the two papers' studies changes in `tfvlad train`.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "action-vlad": {"model_name": "action-vlad"},
+    "action-vlad": {"model_name": "action-vlad", "attention": False},
     "vlad-gru": {"model_name": "ta-vlad", "attention": False},
     "ta-action-vlad": {"model_name": "action-vlad", "attention": True},
-    "ta-vlad": {"model_name": "ta-vlad"},
-    "bidirectional": {"model_name": "ta-vlad", "bidirectional": True},
-    "flattened-gru": {"model_name": "ta-vlad", "temporal": "flattened_gru"},
-    "separate-grus": {"model_name": "ta-vlad", "temporal": "separate_grus"},
-    "frozen-attention": {"model_name": "ta-vlad", "freeze_attention": True},
-    "fixed-centers": {"model_name": "action-vlad", "fixed_centers": True},
+    "ta-vlad": {"model_name": "ta-vlad", "attention": True},
+    "bidirectional": {"model_name": "ta-vlad", "attention": True, "bidirectional": True},
+    "flattened-gru": {"model_name": "ta-vlad", "attention": True, "temporal": "flattened_gru"},
+    "separate-grus": {"model_name": "ta-vlad", "attention": True, "temporal": "separate_grus"},
+    "frozen-attention": {"model_name": "ta-vlad", "attention": True, "freeze_attention": True},
+    "fixed-centers": {"model_name": "action-vlad", "attention": False, "fixed_centers": True},
     "average-pooling": {"model_name": "average-pooling"},
     "max-pooling": {"model_name": "max-pooling"},
+}
+# What tells variants apart, and what has to be the same for all of them.
+_OF_A_VARIANT = {
+    *("attention", "bidirectional", "temporal", "intra_normalize"),
+    *("freeze_attention", "fixed_centers", "fusion", "flow"),
+}
+_SHARED_BY_ALL = {
+    *("stream", "flow", "fusion", "cache", "no_cache", "test_data", "max_broken"),
+    *("test_crops", "test_clips", "one_bag", "validation_fraction"),
+}
+_OF_A_MODEL = {
+    *("num_clusters", "alpha", "units", "attention"),
+    *("bidirectional", "temporal", "intra_normalize"),
 }
 _FOUR = ("action-vlad", "vlad-gru", "ta-action-vlad", "ta-vlad")
 
@@ -52,6 +65,8 @@ def variant_options(variant: str, context: click.Context | None = None) -> dict[
         ValueError: there is no such variant or option.
         click.BadParameter: the value does not fit the option.
     """
+    from tfvlad.cli.run_folder import options_of
+
     name, _, texts = variant.partition(":")
     if name not in VARIANTS:
         raise ValueError(f"{name!r} is none of {', '.join(VARIANTS)}.")
@@ -60,13 +75,17 @@ def variant_options(variant: str, context: click.Context | None = None) -> dict[
     for text in texts.split(",") if texts else ():
         key, equals, value = text.partition("=")
         option = next((found for found in parameters if f"--{key}" in found.opts), None)
-        if option is None or not equals:
-            raise ValueError(f"{text!r} is no option=value of `tfvlad train`.")
+        if option is None or not equals or option.multiple or option.name in _SHARED_BY_ALL:
+            raise ValueError(f"{text!r} is no option=value of `tfvlad train` for one variant.")
         context = context or click.Context(click.command()(lambda: None))
-        chosen = option.type.convert(value, option, context)
+        values = value.split() if option.nargs > 1 else value
+        chosen = option.type.convert(values, option, context)
         options[str(option.name)] = (
             option.callback(context, option, chosen) if option.callback else chosen
         )
+        known = options_of(options["model_name"])
+        if option.name in _OF_A_MODEL - known:
+            raise ValueError(f"{text!r} has no effect on {name}.")
     return options
 
 
@@ -116,15 +135,21 @@ def ablation(
     from tfvlad.cli.ablation_report import run_folder, study_rows, study_table, write_study
     from tfvlad.cli.run_folder import check_is_free
     from tfvlad.cli.train import check_splits, complete_options
-    from tfvlad.cli.training_run import train_one
+    from tfvlad.cli.training_run import check_video_options, train_one
 
+    refuse_options(_OF_A_VARIANT, "an ablation: its variants say it, --variant NAME:option=value")
     options["model_name"] = "ta-vlad"
     complete_options(options, data)
+    check_video_options(options)
     check_splits(options["lists"], splits)
+    chosen = {name: {**options, **changes} for name, changes in variants}
+    for variant in chosen.values():
+        complete_options(variant, data)
+    if len({variant["epochs"][1] > 0 for variant in chosen.values()}) > 1:
+        raise ValueError("All variants must have as many stages: give --epochs to all of them.")
     console = Console(stderr=as_json)
     root = Path(folder)
     check_is_free(root, "*/split*-seed*/config.json")
-    chosen = dict(variants)
     jobs = list(itertools.product(dict.fromkeys(seeds), dict.fromkeys(splits), chosen))
     for number, (seed, split, name) in enumerate(jobs, 1):
         console.print(f"[bold]{name}, split {split}, seed {seed}[/bold] ({number} of {len(jobs)})")
@@ -137,9 +162,10 @@ def ablation(
             seed=seed,
             console=console,
             skip_finished=True,
-            **{**options, **chosen[name]},
+            **chosen[name],
         )
-    rows = study_rows(root, list(chosen))
+    names = list(dict.fromkeys(f"split{split}-seed{seed}" for seed, split, _ in jobs))
+    rows = study_rows(root, list(chosen), names)
     write_study(rows, root)
     console.print(study_table(rows))
     if as_json:

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from tfvlad.cli.compare import compare_runs, run_names
+from tfvlad.cli.compare import compare_runs
 
 
 class StudyRow(NamedTuple):
@@ -45,16 +45,14 @@ def run_folder(root: Path, variant: str) -> Path:
     return root / re.sub(r"[^\w.-]+", "-", variant)
 
 
-def study_rows(root: Path, variants: Sequence[str]) -> list[StudyRow]:
-    """The variants' rows, compared with the first one on the runs that both have."""
+def study_rows(root: Path, variants: Sequence[str], names: Sequence[str]) -> list[StudyRow]:
+    """The variants' rows, compared with the first one on the named runs of each."""
     first = run_folder(root, variants[0])
     rows = []
     for variant in variants:
         folder = run_folder(root, variant)
-        found = compare_runs(first, folder)
-        results = [
-            json.loads((folder / name / "result.json").read_text()) for name in run_names(folder)
-        ]
+        found = compare_runs(first, folder, names=names)
+        results = [json.loads((folder / name / "result.json").read_text()) for name in names]
         top1 = [result["stages"][-1]["top1"] for result in results]
         rows.append(
             StudyRow(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,13 @@ from typing import Any
 from pipelines.augmentation import FLOW_SCALES
 from pipelines.clip_dataset import VideoClipSource
 from pipelines.flow_extraction import DESCRIPTION_NAME, extract_flow
-from pipelines.listing import video_stem
-from pipelines.records import VideoRecord
+from pipelines.records import VideoRecord, without_video_suffix
 from pipelines.video_index import BrokenVideo, VideoIndex, drop_broken, index_videos
 from tfvlad.cli.run_folder import RunConfig
 from tfvlad.training import PairedStreams
 
 # The file that keeps what is known of a stream's videos.
-_INDEX_FILES = {"rgb": "videos.json", "flow": "flow.json"}
+_INDEX_FILES = {"rgb": "videos.json", "flow": "flow-videos.json"}
 
 
 def index_streams(
@@ -61,6 +61,8 @@ def clip_source(
     config: RunConfig,
     records: Sequence[VideoRecord],
     indexes: Mapping[str, VideoIndex],
+    *,
+    color_jitter: float = 0.0,
     **options: Any,
 ) -> VideoClipSource | PairedStreams:
     """The source of a run's clips.
@@ -69,6 +71,7 @@ def clip_source(
         config: of the run.
         records: clips that can be decoded in every stream.
         indexes: what `index_streams` returned.
+        color_jitter: of the frames; optical flow has no colours.
         **options: further arguments of `VideoClipSource`, such as `test_crops`.
     """
     # The streams of a clip are cropped alike: flow's own fewer scales are for flow alone.
@@ -86,6 +89,7 @@ def clip_source(
             sampling=config.sampling,
             multi_label=config.multi_label,
             scales=scales,
+            color_jitter=color_jitter if stream == "rgb" else 0.0,
             **options,
         )
         for stream in config.streams
@@ -105,10 +109,20 @@ def stream_records(
     )
 
 
-def flow_folder(path: str, root: str, flow_root: str) -> str:
-    """Where `tfvlad flow` writes the flow of a video: its relative path, without suffix."""
+def flow_folder(path: str, data: str, flow_root: str) -> str:
+    """Where `tfvlad flow` writes the flow of a video: its relative path, without suffix.
+
+    Raises:
+        ValueError: the video does not lie in the folder `data`, or in that of the CSV `data`.
+    """
+    root = os.path.dirname(data) if os.path.isfile(data) else data
     relative = os.path.relpath(os.path.abspath(path), root)
-    return os.path.join(flow_root, os.path.dirname(relative), video_stem(path))
+    if relative.split(os.sep)[0] == os.pardir:
+        raise ValueError(
+            f"The optical flow of a video is found by its path below {root}, and {path} does not "
+            "lie there."
+        )
+    return os.path.join(flow_root, without_video_suffix(relative))
 
 
 def flow_settings(folder: str) -> dict[str, Any] | None:
@@ -120,24 +134,44 @@ def flow_settings(folder: str) -> dict[str, Any] | None:
         return json.load(file)
 
 
-def with_flow_of(
+def source_of_videos(
     config: RunConfig, paths: Sequence[str], place: Path
-) -> tuple[RunConfig, tuple[VideoRecord, ...]]:
-    """The records of new videos, whose optical flow is computed if the run's model sees it.
+) -> tuple[VideoClipSource | PairedStreams | None, list[str], list[BrokenVideo]]:
+    """The clips of new videos, whose optical flow is computed if the run's model sees it.
 
     Args:
         config: of the run.
-        paths: of the videos, which can be decoded.
+        paths: of the videos.
         place: folder for the flow.
 
     Returns:
-        The configuration, which names the flow's folder, and a record for each video.
+        The source (None without a video that can be used), the paths of its videos, and why the
+        others cannot be used.
 
     Raises:
         ValueError: the run's flow was computed by another program and cannot be repeated.
     """
-    if "flow" not in config.streams:
-        return config, tuple(VideoRecord(path, (0,)) for path in paths)
+    index = index_videos(paths)
+    broken = [video for video in index.values() if isinstance(video, BrokenVideo)]
+    good = [path for path, video in index.items() if not isinstance(video, BrokenVideo)]
+    indexes = {"rgb": index}
+    links = dict(zip(good, good, strict=True))
+    if good and "flow" in config.streams:
+        config, links, without_flow = _with_flow(config, good, place)
+        broken += without_flow
+        good = [path for path in good if path in links]
+    records = tuple(VideoRecord(links[path], (0,)) for path in good)
+    if not records:
+        return None, [], broken
+    if config.streams != ["rgb"]:
+        indexes = index_streams(config, records, place)
+    return clip_source(config, records, indexes), good, broken
+
+
+def _with_flow(
+    config: RunConfig, paths: Sequence[str], place: Path
+) -> tuple[RunConfig, dict[str, str], list[BrokenVideo]]:
+    """The configuration that names the flow's folder, and the path to read for each video."""
     if config.flow is None:
         raise ValueError(
             "The optical flow that the run was trained on was not computed by `tfvlad flow`. "
@@ -145,19 +179,22 @@ def with_flow_of(
         )
     # Below one root, whatever the videos' folders: their flow is computed in parallel.
     videos, flow = place / "videos", place / "flow"
-    links = []
+    links = {}
     for number, path in enumerate(paths):
         link = videos / str(number) / os.path.basename(os.path.normpath(path))
         link.parent.mkdir(parents=True)
         link.symlink_to(os.path.abspath(path))
-        links.append(str(link))
-    extract_flow(
-        links,
-        str(videos),
-        str(flow),
-        **{name: config.flow[name] for name in ("method", "bound", "short_side")},
-    )
-    if config.streams == ["flow"]:
-        links = [flow_folder(link, str(videos), str(flow)) for link in links]
+        links[str(link)] = path
+    settings = {name: config.flow[name] for name in ("method", "bound", "short_side")}
+    with warnings.catch_warnings():
+        # The caller names the broken videos.
+        warnings.filterwarnings("ignore", message=".* videos are broken and have no optical flow")
+        broken = extract_flow(list(links), str(videos), str(flow), **settings)
+    broken = [BrokenVideo(links.pop(video.path), video.reason) for video in broken]
     config = replace(config, data={**config.data, "data": str(videos), "flow": str(flow)})
-    return config, tuple(VideoRecord(link, (0,)) for link in links)
+    is_read = config.streams == ["flow"]
+    places = {
+        path: flow_folder(link, str(videos), str(flow)) if is_read else link
+        for link, path in links.items()
+    }
+    return config, places, broken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,8 +67,16 @@ class Comparison(NamedTuple):
     num_shared_runs: int
 
 
-def compare_runs(first: Path, second: Path, stage: int | None = None) -> Comparison:
+def compare_runs(
+    first: Path, second: Path, stage: int | None = None, names: Sequence[str] | None = None
+) -> Comparison:
     """Compares the runs of the same split and seed in two folders, see `compare`.
+
+    Args:
+        first: folder of runs.
+        second: folder of runs.
+        stage: number of the stage; the last by default.
+        names: of the runs; all that both folders have by default.
 
     Raises:
         ValueError: there are none, or they were tested on different clips.
@@ -78,7 +87,7 @@ def compare_runs(first: Path, second: Path, stage: int | None = None) -> Compari
     from tfvlad.evaluation import paired_difference, top_k_correct
 
     folders = first, second
-    shared = sorted(set(run_names(first)) & set(run_names(second)))
+    shared = sorted(names or set(run_names(first)) & set(run_names(second)))
     if not shared:
         raise ValueError(
             f"'{first}' and '{second}' have no finished run of the same split and seed."

@@ -113,10 +113,9 @@ def fuse(
             f"There are {len(names)} runs to fuse, each with a file of its own. Give a folder: "
             "--output FOLDER."
         )
-    if output and not _is_score_file(output):
-        from tfvlad.cli.run_folder import check_is_free
-
-        check_is_free(Path(output), "fusion.json")
+    for written in filter(None, (output, per_class)):
+        if os.path.isfile(written) or (os.path.isdir(written) and os.listdir(written)):
+            raise ValueError(f"{written} is there already. Choose another name, or remove it.")
     results = [_fuse_run(name, paths, weights or None, on, labels, class_names) for name in names]
     if output and _is_score_file(output):
         write_scores(output, results[0].fused)
@@ -166,6 +165,12 @@ def _is_score_file(output: str | None) -> bool:
 
 def _shared_runs(paths: Sequence[Path]) -> list[str]:
     names = [set(run_names(path)) if path.is_dir() else {""} for path in paths]
+    several = [str(path) for path, found in zip(paths, names, strict=True) if found - {""}]
+    if several and {""} in names:
+        raise ValueError(
+            f"{several[0]} holds runs of several splits and seeds, which can be fused with such "
+            "folders only. Name one of its runs."
+        )
     shared = sorted(set.intersection(*names))
     if not shared:
         raise ValueError(

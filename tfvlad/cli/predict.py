@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,11 @@ import click
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipelines.video_index import BrokenVideo
     from tfvlad.cli.run_folder import FeatureRunConfig, RunConfig
+
+# The scores of the videos that could be read, their paths, and the others.
+Predicted = tuple["np.ndarray", list[str], list["BrokenVideo"]]
 
 
 @click.command()
@@ -32,21 +37,17 @@ def predict(run: str, videos: tuple[str, ...], top: int, as_json: bool) -> None:
     """
     import numpy as np
 
-    from pipelines.video_index import BrokenVideo, index_videos
     from tfvlad.cli.run_folder import FeatureRunConfig, load_config
     from tfvlad.evaluation import class_probabilities
 
     folder = Path(run)
     config = load_config(folder)
-    index = index_videos(videos)
-    broken = [video for video in index.values() if isinstance(video, BrokenVideo)]
-    good = [path for path, video in index.items() if not isinstance(video, BrokenVideo)]
     results: dict[str, list[dict[str, float | str]]] = {}
+    if isinstance(config, FeatureRunConfig):
+        scores, good, broken = _predict_on_features(folder, config, videos)
+    else:
+        scores, good, broken = _predict_on_videos(folder, config, videos)
     if good:
-        if isinstance(config, FeatureRunConfig):
-            scores = _predict_on_features(folder, config, good)
-        else:
-            scores = _predict_on_videos(folder, config, good)
         probabilities = class_probabilities(scores, multi_label=config.multi_label)
         for path, row in zip(good, probabilities, strict=True):
             best = np.argsort(-row, kind="stable")[:top]
@@ -66,28 +67,38 @@ def predict(run: str, videos: tuple[str, ...], top: int, as_json: bool) -> None:
     sys.exit(1 if broken else 0)
 
 
-def _predict_on_videos(folder: Path, config: RunConfig, paths: list[str]) -> np.ndarray:
+def _predict_on_videos(folder: Path, config: RunConfig, paths: Sequence[str]) -> Predicted:
     """Optical flow is computed to a temporary folder, as the run's was."""
-    from tfvlad.cli.clip_sources import clip_source, index_streams, with_flow_of
+    import numpy as np
+
+    from tfvlad.cli.clip_sources import source_of_videos
     from tfvlad.cli.run_folder import load_model
     from tfvlad.training import predict_logits
 
-    model = load_model(folder)
     with tempfile.TemporaryDirectory(prefix="tfvlad-") as place:
-        config, records = with_flow_of(config, paths, Path(place))
-        indexes = index_streams(config, records, Path(place))
-        return predict_logits(model, clip_source(config, records, indexes))
+        source, good, broken = source_of_videos(config, paths, Path(place))
+        logits = predict_logits(load_model(folder), source) if source else np.empty(0)
+        return logits, good, broken
 
 
-def _predict_on_features(folder: Path, config: FeatureRunConfig, paths: list[str]) -> np.ndarray:
+def _predict_on_features(folder: Path, config: FeatureRunConfig, paths: Sequence[str]) -> Predicted:
     """Through features that are extracted to a temporary folder."""
-    from pipelines.annotations import VideoRecord
+    import numpy as np
+
+    from pipelines.records import VideoRecord
+    from pipelines.video_index import BrokenVideo, index_videos
     from tfvlad.cli.extraction import extract_sets
     from tfvlad.cli.feature_training import feature_source, predict_clips
     from tfvlad.cli.run_folder import load_model
 
+    index = index_videos(paths)
+    broken = [video for video in index.values() if isinstance(video, BrokenVideo)]
+    good = [path for path, video in index.items() if not isinstance(video, BrokenVideo)]
+    if not good:
+        return np.empty(0), good, broken
     model = load_model(folder)
     with tempfile.TemporaryDirectory(prefix="tfvlad-") as place:
-        folders, files = extract_sets(config.feature_sets, paths, Path(place))
+        folders, files = extract_sets(config.feature_sets, good, Path(place))
         records = tuple(VideoRecord(file, (0,)) for file in files)
-        return predict_clips(model, feature_source(config, folders, records), num_chunks=40)
+        source = feature_source(config, folders, records)
+        return predict_clips(model, source, num_chunks=40), good, broken

@@ -181,9 +181,17 @@ def build_backbone(
             f"There is nothing to download for {name}: give --weights torchvision's or timm's file "
             "of it, or --weights none."
         )
+    is_dense = layer in ("fc6", "fc7")
+    if is_dense and weights == "imagenet":
+        raise ValueError(
+            f"There is nothing to download for {layer}: give --weights Keras', torchvision's or "
+            f"timm's file of {name} with the dense layers, or --weights none."
+        )
     with told_downloads(name):
-        if layer in ("fc6", "fc7"):
-            return backbones.dense_backbone(name, layer, weights=weights, image_size=image_size)
+        if is_dense:
+            return backbones.dense_backbone(
+                name, str(layer), weights=weights, image_size=image_size
+            )
         backbone = getattr(backbones, name)(weights=weights, image_size=image_size)
     return backbone if layer is None else backbones.aggregate_at(backbone, layer)
 
@@ -266,7 +274,9 @@ def load_model(folder: Path) -> keras.Model:
         if isinstance(config, FeatureRunConfig):
             model = build_feature_model(config)
         else:
-            model = build_model(config, build_backbones(config, None))
+            # The file of VGG's dense layers decides its preprocessing.
+            weights = config.weights if config.layer in ("fc6", "fc7") else None
+            model = build_model(config, build_backbones(config, weights))
         model.load_weights(folder / "model.weights.h5")
         return model
 

@@ -21,7 +21,7 @@ PICTURES = ("attention", "words", "track", "embedding")
 
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False))
-@click.argument("videos", nargs=-1, type=click.Path(exists=True, dir_okay=False))
+@click.argument("videos", nargs=-1, type=click.Path(exists=True))
 @click.option("--output", type=click.Path(file_okay=False), help="RUN/pictures by default.")
 @click.option(
     "--what",
@@ -65,12 +65,14 @@ def show(
     Example:
       tfvlad show run/ clip.mp4 --output pictures/ --what attention --what track
     """
-    from tfvlad.cli.data import clip_names
+    from tfvlad.cli.data import clip_names, refuse_options
     from tfvlad.cli.pictures import choose, draw, load_first_stage, look
     from tfvlad.cli.run_folder import load_model
 
     folder = Path(run)
     config = _load_config(folder)
+    if videos:
+        refuse_options({"num_videos"}, "named VIDEOS")
     records = () if videos else _test_records(folder, config, num_videos)
     model = load_model(folder)
     chosen = choose(model, what, len(videos or records))
@@ -127,19 +129,22 @@ def _read(
 ) -> tuple[ClipSource, tuple[VideoRecord, ...], list[BrokenVideo]]:
     """The clips of the named videos or of the records, and which can and cannot be decoded."""
     from pipelines.records import VideoRecord
-    from pipelines.video_index import drop_broken, index_videos
-    from tfvlad.cli.clip_sources import clip_source, index_streams, leave_out_broken, with_flow_of
+    from tfvlad.cli.clip_sources import (
+        clip_source,
+        index_streams,
+        leave_out_broken,
+        source_of_videos,
+    )
     from tfvlad.training.streams import streams_of
 
     if videos:
-        index = index_videos(videos)
-        named = [VideoRecord(path, (0,)) for path in index]
-        kept, broken = drop_broken(named, index, len(named))
-        config, records = with_flow_of(config, [record.path for record in kept], place)
-        indexes = index_streams(config, records, place)
+        found, good, broken = source_of_videos(config, videos, place)
+        if found is None:
+            raise ValueError(f"No video can be decoded: {broken[0].path} ({broken[0].reason}).")
+        kept = tuple(VideoRecord(path, (0,)) for path in good)
     else:
         indexes = index_streams(config, records, place)
         kept, broken = leave_out_broken(config, records, indexes, len(records))
-        records = kept
-    (source,) = streams_of(clip_source(config, records, indexes))
+        found = clip_source(config, kept, indexes)
+    (source,) = streams_of(found)
     return source, kept, broken

@@ -48,6 +48,7 @@ from tfvlad.training import (
     FeatureCache,
     Stage,
     action_vlad_stages,
+    check_one_bag,
     fit_in_stages,
     predict_logits,
     ta_vlad_stages,
@@ -77,7 +78,7 @@ def train_one(
         split: number of the official split.
         seed: of everything that is drawn.
         console: where it is told what is trained on.
-        skip_finished: return what a finished run has written, without testing it again.
+        skip_finished: return what a finished run has written, if it was tested in the same way.
         **options: of `tfvlad train`.
     """
     started = time.monotonic()
@@ -89,9 +90,14 @@ def train_one(
     tf.config.experimental.enable_op_determinism()
     config, stages, networks = _plan(data, records, split, seed, options)
     model = build_model(config, networks)
+    if options["one_bag"]:
+        check_one_bag(model)
     config.save(folder)
+    views = {name: options[name] for name in ("test_crops", "test_clips", "one_bag")}
     if skip_finished and (folder / "result.json").exists():
-        return json.loads((folder / "result.json").read_text())
+        result = json.loads((folder / "result.json").read_text())
+        if result.get("views") == views:
+            return result
     records, indexes, num_broken = _leave_out_broken(
         config, records, folder, root, options, console
     )
@@ -123,8 +129,8 @@ def train_one(
     )
     parts = {"train": training, "validation": validation, "test": records.test}
     write_lists(folder / "lists.csv", parts, records.class_names)
-    views = {"test_crops": int(options["test_crops"]), "test_clips": options["test_clips"]}
-    test = clip_source(config, records.test, indexes, **views)
+    crops, num_clips = int(options["test_crops"]), options["test_clips"]
+    test = clip_source(config, records.test, indexes, test_crops=crops, test_clips=num_clips)
     clips = clip_names(records.test)
     predict = functools.partial(
         predict_logits, model, test, backbone=networks, cache=cache, one_bag=options["one_bag"]
@@ -140,6 +146,7 @@ def train_one(
         "clip_frames": int(
             np.median(clip_frames(stream_records(config, training, first), indexes[first]))
         ),
+        "views": views,
         "stages": [report.metrics for report in reports],
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -165,8 +172,9 @@ def check_video_options(options: dict[str, Any]) -> None:
             "--model two-stream needs --flow, a folder that `tfvlad flow` has written."
         )
     refuse_options({"stream", "test_data"} if two_streams else {"flow"}, f"--model {model}")
-    if not two_streams and options["stream"] == "rgb":
-        refuse_options({"stack_frames"}, "--stream rgb")
+    if not two_streams:
+        unused = {"rgb": "stack_frames", "flow": "color_jitter"}[options["stream"]]
+        refuse_options({unused}, f"--stream {options['stream']}")
     if "num_clusters" not in options_of(model):
         refuse_options({"fixed_centers"}, f"--model {model}")
     if not _model_options(options)["attention"] or two_streams:

@@ -5,7 +5,7 @@ from tfvlad.training.clusters import initialize_clusters
 from tfvlad.training.feature_cache import CachedClips, FeatureCache
 from tfvlad.training.feature_fitting import fit_on_features, predict_on_features
 from tfvlad.training.fitting import fit_in_stages
-from tfvlad.training.networks import frozen_part, predict_logits, trained_part
+from tfvlad.training.networks import check_one_bag, frozen_part, predict_logits, trained_part
 from tfvlad.training.stages import (
     Stage,
     action_vlad_stages,
@@ -24,6 +24,7 @@ __all__ = [
     "Stage",
     "action_vlad_stages",
     "attention_lstm_stage",
+    "check_one_bag",
     "fit_in_stages",
     "fit_on_features",
     "frozen_part",

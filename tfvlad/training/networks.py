@@ -125,7 +125,9 @@ def predict_logits(
         ValueError: one bag for a model that reads frames in their order.
     """
     if one_bag:
-        model = with_num_frames(model, _frames_of_one_bag(model, streams_of(source)[0].clip_shape))
+        check_one_bag(model)
+        clip_shape = streams_of(source)[0].clip_shape
+        model = with_num_frames(model, int(np.prod(clip_shape[:-3])))
     if cache is None or backbone is None:
         network, dataset = model, source.dataset(1, False, False, 0)
     else:
@@ -137,14 +139,18 @@ def predict_logits(
     return np.concatenate([_view_mean(network, clips) for clips, _ in dataset])
 
 
-def _frames_of_one_bag(model: keras.Model, clip_shape: tuple[int, ...]) -> int:
+def check_one_bag(model: keras.Model) -> None:
+    """Refuse one bag over all crops for a model that reads frames in their order.
+
+    Raises:
+        ValueError: it does.
+    """
     in_order = [layer.name for layer in model.layers if layer.name in _TEMPORAL_LAYERS]
     if in_order:
         raise ValueError(
             f"One bag over all crops is for models that sum over time; '{model.name}' reads the "
             f"frames in their order ({in_order[0]}). Average the crops' logits instead."
         )
-    return int(np.prod(clip_shape[:-3]))
 
 
 def _view_mean(network: keras.Model, clips: Any) -> np.ndarray:

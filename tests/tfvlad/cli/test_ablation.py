@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_video
+from tfvlad.cli.ablation import variant_options
 from tfvlad.cli.ablation_report import StudyRow, study_figure
 
 SMALL = (
@@ -114,7 +115,11 @@ def test_other_settings(data, study):
     ("variant", "sentence"),
     [
         ("vlad", "'vlad' is none of action-vlad, vlad-gru"),
-        ("ta-vlad:depth=3", "'depth=3' is no option=value of `tfvlad train`"),
+        ("ta-vlad:depth=3", "'depth=3' is no option=value of `tfvlad train` for one variant"),
+        ("ta-vlad:seed=5", "'seed=5' is no option=value"),
+        ("ta-vlad:test-crops=5", "'test-crops=5' is no option=value"),
+        ("average-pooling:clusters=256", "'clusters=256' has no effect on average-pooling"),
+        ("ta-vlad:epochs=15", "2 values are required, but 1 was given"),
         ("ta-vlad:clusters", "'clusters' is no option=value of `tfvlad train`"),
         ("ta-vlad:clusters=0", "0 is not in the range x>=1"),
         ("ta-vlad:alpha=sharp", "'sharp' is neither a positive number"),
@@ -124,6 +129,42 @@ def test_unknown_variants(data, tmp_path, variant, sentence):
     result = tfvlad("ablation", data / "videos", tmp_path / "study", "--variant", variant)
     assert result.exit_code == 2
     assert sentence in result.errors.splitlines()[-1]
+
+
+def test_options_with_two_values():
+    options = variant_options("ta-vlad:epochs=15 0,decay-epochs=5 8,learning-rates=1e-3 1e-4")
+    assert (options["epochs"], options["decay_epochs"]) == ((15, 0), (5, 8))
+    assert options["learning_rates"] == (1e-3, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--no-attention",), "--attention has no effect on an ablation: its variants say it"),
+        (("--stack-frames", 3), "--stack-frames has no effect on --stream rgb"),
+        (("--variant", "ta-vlad:epochs=1 1"), "All variants must have as many stages"),
+        (("--variant", "ta-vlad:recipe=hollywood2"), "--recipe must be ta-vlad or action-vlad"),
+    ],
+)
+def test_options_that_do_not_fit(data, tmp_path, options, sentence):
+    assert_one_sentence(ablation(data / "videos", tmp_path / "study", *options), sentence)
+    assert not (tmp_path / "study").exists()
+
+
+def test_other_test_views(data, study):
+    """Finished runs are tested again, and not trained again."""
+    folder, options, _ = study
+    place = folder / "action-vlad-clusters-3" / "split1-seed0"
+    state = (place / "state.npz").stat().st_mtime_ns
+    with np.load(place / "scores.npz") as scores:
+        before = scores["logits"]
+    result = ablation(
+        data / "videos", folder, *options[:4], "--test-crops", 5, "--one-bag", variants=VARIANTS
+    )
+    assert result.exit_code == 0, result.errors
+    assert (place / "state.npz").stat().st_mtime_ns == state
+    with np.load(place / "scores.npz") as scores:
+        assert np.abs(scores["logits"] - before).max() > 1e-4
 
 
 def test_mistakes(data, tmp_path):

@@ -146,8 +146,18 @@ def test_folders_of_runs(tmp_path):
     assert_one_sentence(tfvlad("fuse", *runs, "--per-class", tmp_path / "a.csv"), message)
     message = "have no finished run of the same split and seed."
     assert_one_sentence(tfvlad("fuse", runs[0], tmp_path), message)
-    message = "is not empty and is no run folder: it has no fusion.json."
-    assert_one_sentence(tfvlad("fuse", *runs, "--output", tmp_path), message)
+    assert_one_sentence(tfvlad("fuse", *runs, "--output", tmp_path), "is there already.")
+    message = "holds runs of several splits and seeds, which can be fused with such folders only."
+    assert_one_sentence(tfvlad("fuse", runs[0], runs[1] / "split1-seed0"), message)
+
+
+def test_no_file_is_overwritten(scores):
+    rgb = scores / "rgb.h5"
+    before = rgb.read_bytes()
+    for option in ("--output", "--per-class"):
+        result = tfvlad("fuse", *files(scores), option, rgb)
+        assert_one_sentence(result, f"{rgb} is there already. Choose another name")
+    assert rgb.read_bytes() == before
 
 
 def test_charades(tmp_path):

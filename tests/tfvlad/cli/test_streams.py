@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_video
+from tfvlad.cli.clip_sources import flow_folder
 
 SMALL = (
     *("--backbone", "resnet18", "--weights", "none", "--image-size", 32, "--frames", 2),
@@ -141,6 +142,55 @@ def test_options_that_do_not_fit(videos, flow, tmp_path, options, sentence):
 def test_stack_frames_are_of_flow(videos, tmp_path):
     result = train(videos, tmp_path / "run")
     assert_one_sentence(result, "--stack-frames has no effect on --stream rgb")
+
+
+def test_flow_has_no_colours(flow, tmp_path):
+    result = train(flow, tmp_path / "run", "--stream", "flow", "--color-jitter", 0.2)
+    assert_one_sentence(result, "--color-jitter has no effect on --stream flow")
+
+
+def test_one_bag_is_refused_before_the_training(flow, tmp_path):
+    options = ("--stream", "flow", "--units", 4, "--test-crops", 5, "--one-bag")
+    result = train(flow, tmp_path / "run", *options)
+    assert_one_sentence(result, "reads the frames in their order (shared_gru)")
+    assert not (tmp_path / "run").exists()
+
+
+def test_dense_layers_have_no_download(videos, tmp_path):
+    options = ("--backbone", "vgg16", "--aggregate-at", "fc7", "--epochs", 1, 0)
+    with mock.patch("tests.tfvlad.cli.test_streams.SMALL", ()):
+        result = train(videos, tmp_path / "run", *options)
+    assert_one_sentence(result, "There is nothing to download for fc7: give --weights")
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "expected"),
+    [
+        ("/x/videos/run/1.avi", "/x/videos", "/flow/run/1"),
+        ("/x/videos/run/clip.avi.mp4", "/x/videos", "/flow/run/clip.avi"),
+        ("/x/videos/run/frames.1", "/x/videos", "/flow/run/frames.1"),
+    ],
+)
+def test_flow_folder(path, data, expected):
+    assert flow_folder(path, data, "/flow") == expected
+
+
+def test_flow_folder_of_a_list(tmp_path):
+    (tmp_path / "list.csv").touch()
+    video = str(tmp_path / "videos" / "1.mp4")
+    assert flow_folder(video, str(tmp_path / "list.csv"), "/flow") == "/flow/videos/1"
+    with pytest.raises(ValueError, match="does not lie there"):
+        flow_folder("/elsewhere/1.mp4", str(tmp_path / "list.csv"), "/flow")
+
+
+def test_a_video_without_flow_is_named_and_the_others_predicted(runs, videos, tmp_path):
+    good = videos / "test" / "red" / "test0.mp4"
+    short = write_video(tmp_path / "one_frame.mp4", 0, num_frames=1)
+    result = tfvlad("predict", runs / "flow", good, short, "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.output)
+    assert list(report["predictions"]) == [str(good)]
+    assert [video["path"] for video in report["broken"]] == [str(short)]
 
 
 def test_flow_of_videos(videos, tmp_path):
