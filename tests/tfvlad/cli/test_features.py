@@ -273,7 +273,7 @@ class TestUse:
     def test_predict_equals_the_test(self, runs, videos):
         with np.load(runs / "attention-lstm" / "scores.npz") as scores:
             name, logits = str(scores["clips"][0]), scores["logits"][0]
-        video = videos / name
+        video = videos / f"{name}.mp4"
         result = tfvlad("predict", runs / "attention-lstm", video, "--json")
         rows = json.loads(result.output)["predictions"][str(video)]
         best = max(rows, key=lambda row: row["probability"])
