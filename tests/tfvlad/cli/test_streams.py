@@ -13,7 +13,7 @@ from tfvlad.cli.clip_sources import flow_folder
 
 SMALL = (
     *("--backbone", "resnet18", "--weights", "none", "--image-size", 32, "--frames", 2),
-    *("--clusters", 4, "--epochs", 1, 1, "--cached-crops", 1, "--batch-size", 4),
+    *("--clusters", 4, "--epochs", 1, 0, "--cached-crops", 1, "--batch-size", 4),
     *("--stack-frames", 3),
 )
 

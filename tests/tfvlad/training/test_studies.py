@@ -140,7 +140,14 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+# Other sizes and settings of variants that the quick tests train too.
+_SLOW = {"bidirectional:units=3", "ta-vlad:alpha=auto", "ta-vlad:intra-normalize=false"}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in VARIANTS],
+)
 def test_variant(variant, tmp_path):
     options = variant_options(variant)
     backbone = tiny_backbone()
