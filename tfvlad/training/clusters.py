@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from tfvlad import compat
 from tfvlad.layers import FramewiseBackbone, NetVLAD
+from tfvlad.training.feature_cache import save_array
 
 
 def initialize_clusters(
@@ -102,10 +103,7 @@ def _centers(
     path = Path(folder) / f"centers-{digest.hexdigest()[:32]}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".tmp{os.getpid()}")
-        with open(temporary, "wb") as file:
-            np.save(file, _k_means(descriptors, num_clusters, seed))
-        os.replace(temporary, path)
+        save_array(path, _k_means(descriptors, num_clusters, seed))
     return np.load(path)
 
 

@@ -137,7 +137,7 @@ class FeatureCache:
             for i, clip in zip(missing, shown, strict=True):
                 # (..., T, H, W, 3) -> (frames, H, W, 3)
                 maps = extract(clip.reshape(-1, *clip.shape[-3:])).numpy()
-                _save(features.paths[i], maps.reshape(features.shape[1:]).astype(self.dtype))
+                save_array(features.paths[i], maps.reshape(features.shape[1:]).astype(self.dtype))
 
 
 class CachedClips:
@@ -213,7 +213,7 @@ def _check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def save_array(path: Path, array: np.ndarray) -> None:
     """Write to a name of this process first: two runs may fill one folder."""
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     with open(temporary, "wb") as file:
