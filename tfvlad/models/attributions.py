@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from tfvlad import ops
 
+_POOLINGS = (keras.layers.GlobalAveragePooling3D, keras.layers.GlobalMaxPooling3D)
+
 
 def frame_attributions(
     model: keras.Model,
-    inputs: np.ndarray | tf.Tensor,
+    inputs: Any,
     class_index: int | str | Sequence[int] | np.ndarray | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Splits a class's logit over the frames of the clip.
@@ -35,7 +37,8 @@ def frame_attributions(
       frame, `h_t - h_{t-1}`, and `h_t - h_{t+1}` for the GRU that reads backwards. The changes add
       up to the last state.
 
-    The bias is spread evenly over the frames, so that a clip's attributions add up to its logit.
+    The bias is spread evenly over the frames, so that a clip's attributions add up to its logit. A
+    frame of a fusion of streams or models stands for what it adds in all of them.
 
     For the models that sum over time it is the exact share of the frame in the sum; since the norms
     are held, it is not how the logit would change without the frame. For the GRU it is a statement
@@ -45,9 +48,11 @@ def frame_attributions(
     Call it inside a `tf.function` where the same model sees many clips.
 
     Args:
-        model: `average_pooling`, `max_pooling`, `action_vlad` or `ta_vlad`, not with a flattened
-            GRU, built or loaded, or its `head_of`.
-        inputs: frames `(B, T, H, W, 3)`; for a head, feature maps `(B, T, h, w, D)`.
+        model: `average_pooling`, `max_pooling`, `action_vlad`, `two_stream` or `ta_vlad`, not with
+            a flattened GRU, built or loaded, or its `head_of`; or a fusion of the logits of such
+            models by `late_fusion`.
+        inputs: frames `(B, T, H, W, 3)`; for a head, feature maps `(B, T, h, w, D)`; a list where
+            the model takes one.
         class_index: the class, one for all clips or one for each, or "all". Defaults to the top
             class of each clip.
 
@@ -55,13 +60,13 @@ def frame_attributions(
         float32 attributions `(B, T)`, of "all" classes `(B, T, C)`, and logits `(B, C)`.
 
     Raises:
-        ValueError: the model is none of these, or there is no such class.
+        ValueError: the model is none of these, the inputs are not as many as it takes, or there is
+            no such class.
     """
-    parts = _descriptor_parts(model, inputs)
-    dense = model.get_layer("logits")
-    logits = dense(tf.reduce_sum(parts, axis=1))
+    check_attributable(model)
+    parts, kernel, bias = _linear(model, inputs)
+    logits = tf.matmul(tf.reduce_sum(parts, axis=1), kernel) + bias
     num_frames = tf.cast(tf.shape(parts)[1], tf.float32)
-    kernel, bias = (tf.convert_to_tensor(weight) for weight in (dense.kernel, dense.bias))
     if isinstance(class_index, str) and class_index == "all":
         return tf.einsum("btm,mc->btc", parts, kernel) + bias / num_frames, logits
     if class_index is None:
@@ -82,17 +87,129 @@ def frame_attributions(
     return attributions + tf.gather(bias, classes)[:, tf.newaxis] / num_frames, logits
 
 
-def _descriptor_parts(model: keras.Model, inputs: np.ndarray | tf.Tensor) -> tf.Tensor:
+def check_attributable(model: keras.Model) -> None:
+    """Refuses a model whose logits `frame_attributions` cannot split.
+
+    Raises:
+        ValueError: it is one.
+    """
+    layers = _by_name(model)
+    if "flattened_gru" in layers:
+        raise ValueError(
+            "`frame_attributions` needs a state for each cluster. Received: "
+            f"'{model.name}' with one GRU for all clusters together (temporal=\"flattened_gru\")."
+        )
+    if "model_scores" in layers:
+        raise ValueError(
+            "`frame_attributions` needs a fusion of logits. Received: "
+            f"'{model.name}', which averages probabilities."
+        )
+    lengths = [x.shape[1] for x in model.inputs]
+    if len(set(lengths)) > 1 and "weighted_scores_1" in layers:
+        raise ValueError(
+            "`frame_attributions` needs the same number of frames in all inputs of a fusion. "
+            f"Received: '{model.name}' of {lengths} frames."
+        )
+    members = _fused_models(layers)
+    for member in members:
+        check_attributable(member)
+    is_known = members or "vlad" in layers or "rgb_vlad" in layers
+    if not is_known and not isinstance(layers.get("descriptor"), _POOLINGS):
+        raise ValueError(
+            "`frame_attributions` needs a model made by `average_pooling`, `max_pooling`, "
+            f"`action_vlad`, `two_stream` or `ta_vlad`. Received: '{model.name}'. The weights of "
+            'an attention LSTM are in `intermediate_outputs(model, ["attention"])`.'
+        )
+
+
+def _by_name(model: keras.Model) -> dict[str, Any]:
+    return {layer.name: layer for layer in model.layers}
+
+
+def _fused_models(layers: dict[str, Any]) -> list[keras.Model]:
+    """The models of a fusion of logits, in the order of its inputs."""
+    members = [layer for layer in layers.values() if isinstance(layer, keras.Model)]
+    if "weighted_scores_1" not in layers:
+        return []
+    return sorted(members, key=lambda member: int(member.name.rsplit("_", 1)[1]))
+
+
+def _linear(model: keras.Model, inputs: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The last dense layer, and what each frame adds to what it reads.
+
+    Returns:
+        What the frames add, float32 `(B, T, M)`; the layer's kernel `(M, C)` and bias `(C,)`.
+    """
+    layers, clips = _by_name(model), _as_list(model, inputs)
+    if "weighted_scores_1" in layers:
+        return _fused(layers, clips)
+    streams = list(zip(_streams(layers), clips, strict=True)) if len(clips) > 1 else []
+    if "rgb_vlad" in layers:
+        parts = tf.concat([_descriptor_parts(*stream) for stream in streams], axis=-1)
+    elif streams:
+        maps = [_trained_maps(stream, _maps(stream, x)) for stream, x in streams]
+        parts = _descriptor_parts(layers, layers["maps"](maps))
+    else:
+        parts = _descriptor_parts(layers, clips[0])
+    return parts, *_weights(layers["logits"])
+
+
+def _fused(layers: dict[str, Any], clips: list[Any]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The weighted sum of dense layers: one dense layer that reads what they all read."""
+    found = []
+    for member in _fused_models(layers):
+        own, clips = clips[: len(member.inputs)], clips[len(member.inputs) :]
+        found.append(_linear(member, own if len(own) > 1 else own[0]))
+    if not found:
+        for stream, x in zip(_streams(layers), clips, strict=True):
+            found.append((_descriptor_parts(stream, x), *_weights(stream["logits"])))
+    shares = [layers[f"weighted_scores_{number}"].scale for number in range(1, len(found) + 1)]
+    parts = tf.concat([parts for parts, _, _ in found], axis=-1)
+    kernel = tf.concat([k * share for (_, k, _), share in zip(found, shares, strict=True)], axis=0)
+    bias = tf.add_n([b * share for (_, _, b), share in zip(found, shares, strict=True)])
+    return parts, kernel, bias
+
+
+def _as_list(model: keras.Model, inputs: Any) -> list[Any]:
+    if len(model.inputs) == 1:
+        return [inputs]
+    if not isinstance(inputs, (list, tuple)) or len(inputs) != len(model.inputs):
+        received = f"{len(inputs)}" if isinstance(inputs, (list, tuple)) else "one array"
+        raise ValueError(
+            f"`inputs` must be a list of the {len(model.inputs)} inputs of '{model.name}'. "
+            f"Received: {received}."
+        )
+    return list(inputs)
+
+
+def _streams(layers: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers of each of two streams, named as those of a model of one stream."""
+    return [
+        {key[len(prefix) :]: layer for key, layer in layers.items() if key.startswith(prefix)}
+        for prefix in ("rgb_", "flow_")
+    ]
+
+
+def _weights(dense: keras.layers.Layer) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.convert_to_tensor(dense.kernel), tf.convert_to_tensor(dense.bias)
+
+
+def _maps(layers: dict[str, Any], clips: Any) -> tf.Tensor:
+    """The backbone's maps; in a head the inputs are such maps."""
+    clips = tf.convert_to_tensor(clips)
+    return layers["backbone"](clips, training=False) if "backbone" in layers else clips
+
+
+def _trained_maps(layers: dict[str, Any], maps: tf.Tensor) -> tf.Tensor:
+    return layers["trained_maps"](maps) if "trained_maps" in layers else maps
+
+
+def _descriptor_parts(layers: dict[str, Any], clips: Any) -> tf.Tensor:
     """What each frame adds to the descriptor, float32 `(B, T, M)`."""
-    layers = {layer.name: layer for layer in model.layers}
+    maps = _maps(layers, clips)
     descriptor: Any = layers.get("descriptor")
-    _check(model, layers)
-    maps = tf.convert_to_tensor(inputs)
-    if "backbone" in layers:
-        maps = layers["backbone"](maps, training=False)
     weights = _attention(layers, maps) if "attention" in layers else None
-    if "trained_maps" in layers:
-        maps = layers["trained_maps"](maps)
+    maps = _trained_maps(layers, maps)
     if "vlad" in layers:
         gru = layers.get("shared_gru", layers.get("separate_grus"))
         if gru is not None:
@@ -107,29 +224,10 @@ def _descriptor_parts(model: keras.Model, inputs: np.ndarray | tf.Tensor) -> tf.
     if isinstance(descriptor, keras.layers.GlobalAveragePooling3D):
         features = tf.cast(layers["features"](maps), tf.float32)
         return tf.reduce_mean(features, axis=(2, 3)) / tf.cast(tf.shape(maps)[1], tf.float32)
-    if isinstance(descriptor, keras.layers.GlobalMaxPooling3D):
-        features = tf.cast(layers["features"](maps), tf.float32)
-        maxima = tf.reduce_max(features, axis=(1, 2, 3), keepdims=True)
-        hits = tf.reduce_sum(tf.cast(features == maxima, tf.float32), axis=(2, 3))
-        return maxima[:, :, 0, 0] * hits / tf.reduce_sum(hits, axis=1, keepdims=True)
-    raise ValueError(
-        "`frame_attributions` needs a model made by `average_pooling`, `max_pooling`, "
-        f"`action_vlad` or `ta_vlad`. Received: '{model.name}'. The weights of an attention LSTM "
-        'are in `intermediate_outputs(model, ["attention"])`.'
-    )
-
-
-def _check(model: keras.Model, layers: dict[str, Any]) -> None:
-    if "flattened_gru" in layers:
-        raise ValueError(
-            "`frame_attributions` needs a state for each cluster. Received: "
-            f"'{model.name}' with one GRU for all clusters together (temporal=\"flattened_gru\")."
-        )
-    if len(model.inputs) > 1 and "attention_lstm" not in layers:
-        raise ValueError(
-            "`frame_attributions` needs a model of one stream. Received: "
-            f"'{model.name}' with {len(model.inputs)} inputs."
-        )
+    features = tf.cast(layers["features"](maps), tf.float32)
+    maxima = tf.reduce_max(features, axis=(1, 2, 3), keepdims=True)
+    hits = tf.reduce_sum(tf.cast(features == maxima, tf.float32), axis=(2, 3))
+    return maxima[:, :, 0, 0] * hits / tf.reduce_sum(hits, axis=1, keepdims=True)
 
 
 def _attention(layers: dict[str, Any], maps: tf.Tensor) -> tf.Tensor:

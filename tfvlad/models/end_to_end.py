@@ -22,8 +22,9 @@ def end_to_end(
 
     The F frames of a clip are cut into N windows for the input data and into T windows for the
     attended data. An extractor sees the first frames of each window, as many as it needs. The
-    frames have the larger of the two extractors' image sizes and are resized for the other one. The
-    extractors are frozen; the layers of all are shared.
+    frames have the larger of the two extractors' image sizes and are resized for the other one. One
+    extractor given twice, for as many steps, runs once. The extractors are frozen; the layers of
+    all are shared.
 
     Args:
         model: from input data `(B, N, Dv)`, or `[input_data, attended_data (B, T, Da)]`, to scores.
@@ -58,10 +59,13 @@ def end_to_end(
         )
     image_size = max(sizes, key=lambda size: size[0] * size[1])
     frames = keras.Input((num_frames, *image_size, 3), name="frames")
-    features = []
+    features: list[Any] = []
     for (argument, extractor), data in zip(given.items(), model.inputs, strict=True):
         num_windows, channels = data.shape[1:]
         _check(argument, extractor, num_windows, channels, num_frames)
+        if features and extractor is input_extractor and num_windows == features[0].shape[1]:
+            features.append(features[0])
+            break
         length = num_frames // num_windows
         windows = keras.layers.Reshape(
             (num_windows, length, *image_size, 3), dtype="float32", name=f"{argument}_windows"

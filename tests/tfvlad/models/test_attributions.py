@@ -9,14 +9,18 @@ import tensorflow as tf
 
 from tests.helpers import normal, tiny_backbone
 from tests.tfvlad.layers import equations
-from tfvlad.backbones import with_frozen_copy
+from tfvlad.backbones import flow_backbone, with_frozen_copy
 from tfvlad.models import (
     action_vlad,
     average_pooling,
+    ensemble,
     frame_attributions,
     head_of,
+    late_fusion,
     max_pooling,
     ta_vlad,
+    two_stream,
+    with_num_frames,
 )
 
 CLIPS = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3)).astype("uint8")
@@ -178,6 +182,96 @@ def test_ta_vlad(name):
         )
 
 
+def randomized_streams(fusion, *, frozen_copy=False):
+    backbones = tiny_backbone(), flow_backbone(tiny_backbone(seed=1), 2)
+    if frozen_copy:
+        backbones = [with_frozen_copy(backbone, "block2") for backbone in backbones]
+    weights = [1, 2] if fusion == "late" else None
+    model = two_stream(*backbones, 3, fusion=fusion, weights=weights, **SMALL)
+    for layer in model.layers:
+        if layer.name.endswith("logits"):
+            layer.set_weights([normal(*w.shape, seed=n) for n, w in enumerate(layer.get_weights())])
+    return model
+
+
+def fusion_of_models():
+    """TA-VLAD on the frames and both streams together, fused again with ActionVLAD on the flow."""
+    flow = action_vlad(flow_backbone(tiny_backbone(seed=1), 2), 3, **SMALL)
+    inner = late_fusion([randomized("ta_vlad"), randomized_streams("concat")], weights=[3, 1])
+    return late_fusion([inner, flow], weights=[1, 2])
+
+
+FLOW = np.random.default_rng(2).integers(0, 256, (2, 3, 32, 32, 4)).astype("uint8")
+FUSIONS = ("concat", "early", "late")
+
+
+@pytest.mark.parametrize("frozen_copy", [False, True])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_two_streams_add_up_to_the_logits(fusion, frozen_copy):
+    model = randomized_streams(fusion, frozen_copy=frozen_copy)
+    expected = model.predict([CLIPS, FLOW], verbose=0)
+    attributions, logits = frame_attributions(model, [CLIPS, FLOW], "all")
+    assert attributions.shape == (2, 3, 3)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    np.testing.assert_allclose(tf.reduce_sum(attributions, axis=1), expected, atol=1e-4)
+    maps = [model.get_layer(f"{s}_backbone")(x) for s, x in (("rgb", CLIPS), ("flow", FLOW))]
+    cached, _ = frame_attributions(head_of(model), maps, "all")
+    np.testing.assert_allclose(cached, attributions, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_two_streams(fusion):
+    """A frame stands for the sum over the streams."""
+    model = randomized_streams(fusion)
+    attributions, _ = frame_attributions(model, [CLIPS, FLOW], 1)
+    for clip in range(2):
+        maps = [
+            model.get_layer(f"{s}_backbone")(x[clip : clip + 1]).numpy()[0].reshape(3, 16, 6)
+            for s, x in (("rgb", CLIPS), ("flow", FLOW))
+        ]
+        if fusion == "early":
+            maps = [np.concatenate(maps, axis=-1)]
+        names = ["vlad"] if fusion == "early" else ["rgb_vlad", "flow_vlad"]
+        parts, start, expected = [], 0, np.zeros(3)
+        for name, bag in zip(names, maps, strict=True):
+            vlad = weights_of(model, name)
+            frames = equations.unit_rows(bag.astype("float64"))
+            raw = np.array([equations.vlad(frame, *vlad) for frame in frames])
+            norms = np.linalg.norm(raw.sum(axis=0), axis=-1, keepdims=True)
+            length = np.linalg.norm(raw.sum(axis=0) / norms)
+            parts.append((raw / norms / length).reshape(3, -1))
+        for number, part in enumerate(parts):
+            stream = ("rgb_", "flow_")[number] if fusion == "late" else ""
+            kernel, bias = weights_of(model, f"{stream}logits")
+            rows = kernel[start : start + part.shape[1], 1]
+            start += 0 if fusion == "late" else part.shape[1]
+            share = (1 + number) / 3 if fusion == "late" else 1
+            has_bias = fusion == "late" or number == 0
+            expected += share * (part @ rows + has_bias * bias[1] / 3)
+        np.testing.assert_allclose(attributions[clip], expected, atol=1e-4)
+
+
+def test_late_fusion_of_models(tmp_path):
+    model = fusion_of_models()
+    inputs = [CLIPS, CLIPS, FLOW, FLOW]
+    expected = model.predict(inputs, verbose=0)
+    attributions, logits = frame_attributions(model, inputs, "all")
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    np.testing.assert_allclose(tf.reduce_sum(attributions, axis=1), expected, atol=1e-4)
+    # Of each class: the weighted sum of the members' own attributions.
+    inner, flow = sorted(
+        (layer for layer in model.layers if isinstance(layer, keras.Model)),
+        key=lambda layer: layer.name == "action_vlad_2",
+    )
+    one, _ = frame_attributions(inner, inputs[:3], "all")
+    other, _ = frame_attributions(flow, FLOW, "all")
+    np.testing.assert_allclose(attributions, one / 3 + other * 2 / 3, atol=1e-4)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    again, _ = frame_attributions(loaded, inputs, "all")
+    np.testing.assert_allclose(again, attributions, atol=1e-5)
+
+
 def test_frames_that_add_nothing_have_the_bias_alone():
     model = head_of(randomized("action_vlad"))
     vlad = model.get_layer("vlad")
@@ -243,13 +337,42 @@ class TestErrors:
         with pytest.raises(ValueError, match=re.escape(message)):
             frame_attributions(model, CLIPS)
 
+    def test_fusion_of_probabilities(self):
+        message = (
+            "`frame_attributions` needs a fusion of logits. Received: 'ensemble', which averages "
+            "probabilities."
+        )
+        model = ensemble([randomized("ta_vlad"), randomized("action_vlad")], multi_label=False)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            frame_attributions(model, [CLIPS, CLIPS])
+
+    def test_flattened_gru_in_a_fusion(self):
+        flattened = ta_vlad(tiny_backbone(), 3, units=5, temporal="flattened_gru", **SMALL)
+        with pytest.raises(ValueError, match="`frame_attributions` needs a state for each cluster"):
+            frame_attributions(late_fusion([randomized("ta_vlad"), flattened]), [CLIPS, CLIPS])
+
+    def test_numbers_of_frames(self):
+        message = (
+            "`frame_attributions` needs the same number of frames in all inputs of a fusion. "
+            "Received: 'late_fusion' of [3, 6] frames."
+        )
+        longer = with_num_frames(randomized("action_vlad"), 6)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            frame_attributions(late_fusion([randomized("ta_vlad"), longer]), [CLIPS, CLIPS])
+
+    @pytest.mark.parametrize(("inputs", "received"), [(CLIPS, "one array"), ([CLIPS], "1")])
+    def test_number_of_inputs(self, inputs, received):
+        message = f"`inputs` must be a list of the 2 inputs of 'two_stream'. Received: {received}."
+        with pytest.raises(ValueError, match=re.escape(message)):
+            frame_attributions(randomized_streams("late"), inputs)
+
     def test_other_model(self):
         inputs = keras.Input((3, 4))
         model = keras.Model(inputs, keras.layers.LSTM(2)(inputs), name="lstm")
         message = (
             "`frame_attributions` needs a model made by `average_pooling`, `max_pooling`, "
-            "`action_vlad` or `ta_vlad`. Received: 'lstm'. The weights of an attention LSTM are in "
-            '`intermediate_outputs(model, ["attention"])`.'
+            "`action_vlad`, `two_stream` or `ta_vlad`. Received: 'lstm'. The weights of an "
+            'attention LSTM are in `intermediate_outputs(model, ["attention"])`.'
         )
         with pytest.raises(ValueError, match=re.escape(message)):
             frame_attributions(model, np.zeros((1, 3, 4), "float32"))

@@ -72,6 +72,21 @@ def test_resizes_for_the_smaller_extractor():
     np.testing.assert_allclose(whole.predict(FRAMES, verbose=0), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_attended", [4, 6])
+def test_one_extractor_runs_once_for_as_many_steps(num_attended):
+    extractor = frame_extractor()
+    model = attention_lstm(
+        C, 5, 5, num_steps=4, num_attended=num_attended, units=3, matching_units=3
+    )
+    whole = end_to_end(model, extractor, extractor, num_frames=F)
+    names = {layer.name for layer in whole.layers}
+    assert ("attended_extractor" in names) == (num_attended == 6)
+    apart = end_to_end(model, extractor, frame_extractor(), num_frames=F)
+    apart.get_layer("attended_extractor").set_weights(extractor.model.get_weights())
+    expected = apart.predict(FRAMES, verbose=0)
+    np.testing.assert_allclose(whole.predict(FRAMES, verbose=0), expected, atol=1e-6)
+
+
 def test_fits_saves_and_loads(tmp_path):
     inputs, attended = clip_extractor(), frame_extractor()
     whole = end_to_end(build_model(multi_label=True), inputs, attended, num_frames=F)

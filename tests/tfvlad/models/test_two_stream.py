@@ -12,7 +12,6 @@ from tests.helpers import normal, tiny_backbone
 from tests.tfvlad.layers import equations
 from tfvlad.backbones import aggregate_at, flow_backbone, resnet18
 from tfvlad.models import (
-    frame_attributions,
     head_of,
     intermediate_outputs,
     is_multi_label,
@@ -276,12 +275,3 @@ def test_defaults_are_the_papers():
 def test_errors(backbones, arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         build(backbones, **arguments)
-
-
-@every_fusion
-def test_no_attributions(backbones, fusion):
-    message = (
-        "`frame_attributions` needs a model of one stream. Received: 'two_stream' with 2 inputs."
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
-        frame_attributions(build(backbones, fusion=fusion), FRAMES)
