@@ -32,7 +32,7 @@ format: $(VENV)/installed
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --editable ".[dev,bench]"
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev,bench,export]"
 	touch $@
 
 $(ADDONS_VENV)/installed: setup.cfg pyproject.toml

@@ -45,7 +45,10 @@ ALLOWED = {
 }
 # The only places that import a library.
 ONLY_IN = {
-    "av": ("pipelines.decoding", "pipelines.encoding", "pipelines.streaming"),
+    "av": ("pipelines.decoding", "pipelines.encoding", "pipelines.live", "pipelines.streaming"),
+    "ai_edge_litert": ("export",),
+    "ai_edge_quantizer": ("export",),
+    "tensorflow_serving": ("export",),
     "keras_tuner": ("tuning",),
     "tensorflow_io": ("tfvlad.compat",),
 }
