@@ -35,6 +35,7 @@ _MODULES = {
     "flow_extraction": ("extract_flow",),
     "frame_folders": ("check_frame_folder", "read_flow"),
     "listing": ("source_group",),
+    "live": ("LiveFrames",),
     "official_lists": ("read_activitynet", "read_hmdb51", "read_hollywood2", "read_ucf101"),
     "optical_flow": ("compute_flow", "dequantize_flow", "flow_methods", "quantize_flow"),
     "records": ("Annotations", "Split", "VideoRecord", "split_validation"),

@@ -1,6 +1,6 @@
 """Video files and frame folders -> chosen frames.
 
-This module and `streaming` know a codec (FFmpeg, through PyAV).
+This module, `streaming` and `live` know a codec (FFmpeg, through PyAV).
 """
 
 from __future__ import annotations
