@@ -16,6 +16,7 @@ from pipelines.class_lists import read_class_list, read_class_names
 from pipelines.records import label_array
 from tfvlad.cli.compare import run_names
 from tfvlad.cli.data import clip_name
+from tfvlad.cli.number_options import CommandWithWeights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,22 +27,7 @@ if TYPE_CHECKING:
 _MEASURES = ("top1", "top5", "mean_class_accuracy", "mAP", "wAP")
 
 
-class _CommandWithWeights(click.Command):
-    """Takes `--weights 0.3 0.7` for `--weights 0.3 --weights 0.7`."""
-
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        in_weights = False
-        for arg in args:
-            if not (in_weights and _is_number(arg)):
-                in_weights = arg.startswith("--weights")
-            elif spread[-1] != "--weights":
-                spread.append("--weights")
-            spread.append(arg)
-        return super().parse_args(context, spread)
-
-
-@click.command(cls=_CommandWithWeights)
+@click.command(cls=CommandWithWeights)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option(
     "--weights",
@@ -149,14 +135,6 @@ class _Result(NamedTuple):
     name: str
     fused: ScoreFile
     reports: list[EvaluationReport]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_score_file(output: str | None) -> bool:

@@ -22,6 +22,8 @@ _COMMANDS = {
     "fuse": ("tfvlad.cli.fuse", "Fuse the scores of streams or models, and test them."),
     "predict": ("tfvlad.cli.predict", "Name the action in videos."),
     "highlight": ("tfvlad.cli.highlight", "Find when the action happens in videos."),
+    "watch": ("tfvlad.cli.watch", "Name the action in a live video."),
+    "export": ("tfvlad.cli.export", "Write a model for TensorFlow Serving or for phones."),
     "show": ("tfvlad.cli.show", "Draw what a trained model sees in videos."),
 }
 
