@@ -9,7 +9,9 @@ _MODULES = {
     "clip_model": ("ClipModel",),
     "litert": ("convert_litert",),
     "parity": ("ParityError", "check_parity"),
+    "litert_metadata": ("read_class_names",),
     "publishing": ("export_litert", "export_saved_model"),
+    "quantization": ("quantization_aware",),
     "saved_model": ("save_serving_model",),
     "streaming": ("initial_state", "streaming_model"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,12 +185,11 @@ def _frame_by_frame(clip_model: ClipModel) -> Callable[[Clip], np.ndarray]:
 
 
 def _graph_operations(folder: Path) -> dict[str, int]:
-    """How often each op stands in the graph of the default signature."""
-    graph = tf.saved_model.load(str(folder)).signatures["serving_default"].graph
-    counts: dict[str, int] = {}
-    for node in [*graph.get_operations()]:
-        counts[node.type] = counts.get(node.type, 0) + 1
-    return dict(sorted(counts.items()))
+    """How often each operation stands in the graph of the default signature."""
+    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    graph = signature.graph.as_graph_def()
+    nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
+    return dict(sorted(Counter(node.op for node in nodes).items()))
 
 
 def _told(clips: Sequence[Clip] | None) -> dict[str, str]:

@@ -118,10 +118,8 @@ def export(
     )
     with tempfile.TemporaryDirectory(prefix="tfvlad-") as folder:
         place = Path(folder)
-        if videos:
-            clips = clips_of_videos(exportable, videos, place)
-        else:
-            clips = clips_of_run(exportable, place)
+        own = None if videos else clips_of_run(exportable, place)
+        clips = clips_of_videos(exportable, videos, place) if videos else own
         for video in clips.broken if clips else ():
             console.print(f"{video.path}: {video.reason}", markup=False, style="yellow")
         if clips is None:

@@ -14,7 +14,6 @@ import numpy as np
 
 from export.clip_model import ClipModel
 from pipelines.class_lists import read_class_names
-from pipelines.clip_dataset import VideoClipSource
 from pipelines.listing import videos_below
 from pipelines.video_index import BrokenVideo
 from tfvlad import models
@@ -27,6 +26,7 @@ from tfvlad.cli.clip_sources import (
 from tfvlad.cli.data import read_lists
 from tfvlad.cli.extraction import rebuild
 from tfvlad.cli.run_folder import FeatureRunConfig, RunConfig, load_config, load_model
+from tfvlad.training import ClipSource
 from tfvlad.training.streams import streams_of
 
 # What a model's input is called, by the pipeline's name of its stream.
@@ -35,7 +35,7 @@ _NUM_CALIBRATION_CLIPS = 64
 _NUM_PROOF_CLIPS = 16
 
 Clip = dict[str, np.ndarray]
-Sources = Mapping[str, VideoClipSource]
+Sources = Mapping[str, ClipSource]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def clips_of_videos(exportable: Exportable, videos: Sequence[str], place: Path) 
         raise ValueError(f"There are no videos in {', '.join(videos)}.")
     chosen = np.random.default_rng(0).permutation(len(paths))
     paths = [paths[i] for i in chosen[: _NUM_CALIBRATION_CLIPS + _NUM_PROOF_CLIPS]]
-    sources: dict[str, VideoClipSource] = {}
+    sources: dict[str, ClipSource] = {}
     broken: list[BrokenVideo] = []
     for number, config in enumerate(exportable.configs):
         names = [_INPUTS[stream] for stream in config.streams]
@@ -152,13 +152,13 @@ def clips_of_run(exportable: Exportable, place: Path) -> ExportClips | None:
     folder, config = exportable.folder, exportable.configs[0]
     if folder is None or not (folder / "lists.csv").exists():
         return None
-    training, validation = (
-        sources_of_run(folder, config, part, place, count)
-        for part, count in (("train", _NUM_CALIBRATION_CLIPS), ("validation", _NUM_PROOF_CLIPS))
-    )
-    if training is None or validation is None:
+    training = sources_of_run(folder, config, "train", place, _NUM_CALIBRATION_CLIPS)
+    if training is None:
         return None
+    # A run may have been trained without a validation list.
+    validation = sources_of_run(folder, config, "validation", place, _NUM_PROOF_CLIPS) or training
     num_calibration, num_proof = (len(next(iter(x.values()))) for x in (training, validation))
+    num_proof = min(num_proof, _NUM_PROOF_CLIPS)
     return ExportClips(
         clips_of(training, range(num_calibration)),
         num_calibration,
@@ -173,11 +173,13 @@ def sources_of_run(
     """The clips of a part of a run's own list, by stream; with `count`, as many chosen at random.
 
     Returns:
-        None where the videos are no longer there.
+        None where the videos are no longer there, or the list is empty.
     """
     try:
         records = read_lists(folder / "lists.csv", part, config.class_names)
     except ValueError:  # a video is missing
+        return None
+    if not records:
         return None
     if count is not None:
         chosen = np.random.default_rng(0).permutation(len(records))[:count]
@@ -191,7 +193,7 @@ def sources_of_run(
 def clips_of(sources: Sources, indices: range) -> Iterator[Clip]:
     """Some of the clips, by stream, decoded one by one."""
     each = {name: source.subset(indices) for name, source in sources.items()}
-    for clips in zip(*(source.clips() for source in each.values()), strict=True):
+    for clips in zip(*(source.clips(augment=False, variant=0) for source in each.values()), strict=True):
         yield dict(zip(each, clips, strict=True))
 
 
@@ -285,8 +287,10 @@ def _config_of(clip_model: ClipModel) -> RunConfig:
 
 def _description(folder: Path, config: RunConfig | FeatureRunConfig) -> dict[str, Any]:
     """What the model card tells of a run."""
-    names = ("model", "model_options", "backbone", "layer", "num_frames", "image_size", "sampling")
-    names += ("streams", "stack_frames", "flow", "chunk_frames", "num_steps")
+    names = (
+        *("model", "model_options", "backbone", "layer", "num_frames", "image_size", "sampling"),
+        *("streams", "stack_frames", "flow", "chunk_frames", "num_steps"),
+    )
     told = {name: getattr(config, name) for name in names if hasattr(config, name)}
     if isinstance(config, FeatureRunConfig):
         kept = ("network", "layer", "frame_step", "window_frames")
