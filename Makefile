@@ -12,13 +12,13 @@ demo: $(VENV)/installed
 	$(VENV)/bin/tfvlad demo $(DEMO_OUTPUT)
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -m "not slow and not addons"
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow and not addons"
 
 test-slow: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -m "slow and not addons"
 
 test-addons: $(ADDONS_VENV)/installed
-	$(ADDONS_VENV)/bin/python -m pytest -m "not slow and not current"
+	$(ADDONS_VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow and not current"
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

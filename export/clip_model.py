@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from export.portable import portable
+
 _STREAMS = ("frames", "flow")
 
 
@@ -39,6 +41,7 @@ class ClipModel:
     description: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", portable(self.model))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         num_scores = self.model.output_shape[-1]
         if len(self.class_names) != num_scores or len(set(self.class_names)) != num_scores:

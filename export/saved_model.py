@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -12,7 +10,6 @@ from export.clip_model import ClipModel
 from export.model_card import model_card
 from export.signatures import build_signatures
 from export.warmup import write_warmup_requests
-from tfvlad import compat
 
 
 def save_serving_model(clip_model: ClipModel, folder: str | Path) -> None:
@@ -52,10 +49,9 @@ def save_serving_model(clip_model: ClipModel, folder: str | Path) -> None:
         name: archive.add_endpoint(name, signature.function, input_signature=[signature.inputs])
         for name, signature in signatures.items()
     }
-    with _portable_recurrence(clip_model.model):
-        # Kept, or the archive would trace each once more.
-        traces = {name: endpoint.get_concrete_function() for name, endpoint in endpoints.items()}
-        archive.write_out(str(folder), verbose=False)
+    # Kept, or the archive would trace each once more.
+    traces = {name: endpoint.get_concrete_function() for name, endpoint in endpoints.items()}
+    archive.write_out(str(folder), verbose=False)
     inputs = {name: signature.inputs for name, signature in signatures.items()}
     outputs = {name: trace.structured_outputs for name, trace in traces.items()}
     card = model_card(clip_model, inputs, outputs, left_out)
@@ -66,17 +62,3 @@ def save_serving_model(clip_model: ClipModel, folder: str | Path) -> None:
     extra = folder / "assets.extra"
     extra.mkdir(exist_ok=True)
     write_warmup_requests(extra / "tf_serving_warmup_requests", clip_model, inputs)
-
-
-@contextmanager
-def _portable_recurrence(model: keras.Model) -> Iterator[None]:
-    """Keras' recurrent layers without cuDNN, which a trace on a GPU machine would be tied to."""
-    layers = [layer for layer in compat.walk_layers(model) if hasattr(layer, "use_cudnn")]
-    before = [layer.use_cudnn for layer in layers]
-    for layer in layers:
-        layer.use_cudnn = False
-    try:
-        yield
-    finally:
-        for layer, use_cudnn in zip(layers, before, strict=True):
-            layer.use_cudnn = use_cudnn
