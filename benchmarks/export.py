@@ -42,10 +42,10 @@ from export.artifact import load
 from export.clip_model import ClipModel
 from export.litert import convert_litert, operations
 from export.parity import Clip, compare_probabilities, made_clips
-from pipelines.clip_dataset import VideoClipSource
 from tfvlad import backbones, models
 from tfvlad.cli.exportable import clips_of, load_exportable, sources_of_run
 from tfvlad.cli.run_folder import load_config
+from tfvlad.training import ClipSource
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 NUM_THREADS = 2
@@ -75,7 +75,7 @@ def measure(
             needed = calibration if name == "int8" else None
             content = convert_litert(clip_model, precision=name, calibration_clips=needed)
             path.write_bytes(content)
-            answers[name] = load(path, NUM_THREADS)
+            answers[name] = load(path, NUM_THREADS)["classify"]
             found[name] = {"bytes": len(content), "ops": operations(content)}
         expected: list[np.ndarray] = []
         answered: dict[str, list[np.ndarray]] = {name: [] for name in PRECISIONS}
@@ -152,6 +152,9 @@ def trained_systems(
                     for found in (streams["train"], streams["test"])
                 ]
                 every = [range(len(next(iter(found.values())))) for found in own]
+                for stream, shape in clip_model.inputs.items():
+                    if own[1][stream].clip_shape != shape:
+                        raise ValueError(f"{name} takes other clips than the action-vlad runs.")
                 training, test = (clips_of(*pair) for pair in zip(own, every, strict=True))
                 labels = next(iter(own[1].values())).labels
                 yield name, split, clip_model, list(training), test, labels
@@ -159,15 +162,15 @@ def trained_systems(
 
 def sources(
     runs: Path, split: str, part: str, count: int | None, place: Path
-) -> dict[str, VideoClipSource]:
+) -> dict[str, ClipSource]:
     """Frames and flow of a part of the split's list."""
-    found: dict[str, VideoClipSource] = {}
+    found: dict[str, ClipSource] = {}
     for name in ("action-vlad", "flow"):
         folder = runs / name / split
         own = sources_of_run(folder, load_config(folder), part, place, count)
         if own is None:
             raise ValueError(f"The videos that {folder / 'lists.csv'} lists are missing.")
-        found |= own
+        found |= own.sources
     return found
 
 
@@ -221,7 +224,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"num_threads": NUM_THREADS, "systems": rows}))
         return
-    columns = [key for key in rows["ta-vlad"]["float32"] if key != "ops"]
+    columns = [key for key in next(iter(rows.values()))["float32"] if key != "ops"]
     table = Table("system", "precision", *columns, box=None)
     for name, found in rows.items():
         for precision, row in found.items():

@@ -49,6 +49,11 @@ class ClipModel:
                 f"`class_names` must be {num_scores} different names, one for each of the model's "
                 f"scores. Received: {len(self.class_names)} names, {list(self.class_names)[:5]}."
             )
+        broken = [name for name in self.class_names if name.splitlines() != [name]]
+        if broken:
+            raise ValueError(
+                f"`class_names` must be single lines of text. Received: {broken[0]!r}."
+            )
         if len(self.streams) != len(self.model.inputs) or set(self.streams) - set(_STREAMS):
             raise ValueError(
                 f"`streams` must be one of {_STREAMS} for each of the model's "

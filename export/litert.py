@@ -49,17 +49,19 @@ def convert_litert(
             * "float32": as in Keras;
             * "float16": weights of convolutions and matrix products are stored in half precision
               and computed with in single precision;
-            * "dynamic": they are stored in 8 bits, those of depthwise convolutions and of the
-              top-down attention as with "float16", and the products computed in integers where
-              the runtime can;
+            * "dynamic": they are stored in 8 bits, those of depthwise convolutions as with
+              "float16", and the products computed in integers where the runtime can;
             * "int8": the backbones compute in 8 bits from the first convolution on that reads 64
-              channels (before it, integers are slower on CPUs), with ranges from
+              channels (before it, integers are slower on CPUs; one without two-dimensional
+              convolutions, such as C3D, stays as with "float16"), with ranges from
               `calibration_clips`: moving averages of their extremes, which agreed with float32 on
               more clips than the extremes themselves. What follows the backbones is computed in
-              single precision, its weights stored in 8 bits, the attention's as with "float16".
+              single precision, its weights stored in 8 bits.
 
-            VLAD's assignments and centres, norms and recurrences over states stay in float32:
-            nearly hard assignments (alpha=1000) turn the smallest error into another action word.
+            With all of them, top-down attention, all of an attention LSTM but its input products,
+            what other recurrences compute in each step and the logits are as with "float16". VLAD's
+            assignments and centres and norms stay in float32: nearly hard assignments (alpha=1000)
+            turn the smallest error into another action word.
         streaming: frame by frame, see `export.streaming.streaming_model`.
         calibration_clips: for "int8", training clips `(T, H, W, channels)` by stream, uint8 of the
             model's own size, with or without a batch axis of one. 32 clips do.
@@ -134,7 +136,8 @@ def _samples(
     for number, clip in enumerate(clips):
         for stream, shape in clip_model.inputs.items():
             value = clip.get(stream)
-            if value is None or value.dtype != np.uint8 or value.shape[-4:] != shape:
+            shapes = (shape, (1, *shape))
+            if value is None or value.dtype != np.uint8 or value.shape not in shapes:
                 received = None if value is None else f"{value.dtype} {value.shape}"
                 raise ValueError(
                     f"`calibration_clips` must hold uint8 clips {shape} for '{stream}'. "

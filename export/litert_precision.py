@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from tfvlad import compat
-from tfvlad.layers import FramewiseBackbone, NetVLAD, TopDownAttention
+from tfvlad.layers import BahdanauLSTMCell, FramewiseBackbone, NetVLAD, TopDownAttention
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
@@ -40,7 +40,8 @@ class _Scopes(NamedTuple):
     """Patterns of the names of what the layers of a kind compute."""
 
     backbones: str
-    attention: str
+    # Computed in single precision, of weights in half precision.
+    half: str
     exact: str
 
 
@@ -67,19 +68,29 @@ def with_precision(
 
 
 def _scopes(model: keras.Model) -> _Scopes:
-    names: dict[str, list[str]] = {"backbones": [], "attention": [], "exact": []}
+    names: dict[str, list[str]] = {"backbones": [], "half": [], "exact": []}
     for layer in _outer_layers(model):
         inner = list(compat.walk_layers(layer))
         if any(isinstance(part, NetVLAD) for part in inner):
             names["exact"].append(layer.name)
         elif any(isinstance(part, TopDownAttention) for part in inner):
-            names["attention"].append(layer.name)
+            names["half"].append(layer.name)
         elif isinstance(layer, (FramewiseBackbone, keras.Model)):
             names["backbones"].append(layer.name)
-    patterns = {kind: _pattern(layers) for kind, layers in names.items()}
-    # A fused operation has several names. One that belongs to a backbone begins with it; what
-    # follows on a backbone may mention it later.
-    return _Scopes(**{**patterns, "backbones": _pattern(names["backbones"], start="^([^;]*/)?")})
+        elif layer.name.endswith("logits"):
+            names["half"].append(layer.name)
+        for cell in inner:
+            if isinstance(cell, BahdanauLSTMCell):
+                products = set(compat.walk_layers(cell)) - {cell, cell.input_projection}
+                names["half"].extend(sorted(product.name for product in products))
+    return _Scopes(
+        # A fused operation has several names. One that belongs to a backbone begins with it; what
+        # follows on a backbone may mention it later.
+        _pattern(names["backbones"], start="^([^;]*/)?"),
+        # The other recurrences are loops.
+        f"{_pattern(names['half'])}|/while/",
+        _pattern(names["exact"]),
+    )
 
 
 def _outer_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
@@ -125,7 +136,7 @@ def _quantized(
                 scopes.backbones, every, activation_num_bits=8, weight_num_bits=8
             )
             as_they_are = [rf"(^|;){re.escape(name)}(;|$)" for name in _first_maps(content)]
-        for pattern in (*as_they_are, scopes.attention, scopes.exact):
+        for pattern in (*as_they_are, scopes.half, scopes.exact):
             session.update_quantization_recipe(
                 pattern, every, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
             )

@@ -45,6 +45,12 @@ _WEIGHTS = {
     False: "what each frame adds to the score of the top class; they add up to it",
 }
 
+# The model is linear in the states of a sum or maximum.
+_FORGETTING = (
+    "The model sums over time and forgets nothing. To let a frame's weight halve every h seconds, "
+    "multiply all states by `0.5 ** (t / h)` before each frame, t seconds after the one before it."
+)
+
 Specs = Mapping[str, tf.TensorSpec]
 
 
@@ -110,7 +116,10 @@ def _signature(name: str, inputs: Specs, outputs: Specs, attends: bool) -> str:
         for key, spec in specs.items()
     ]
     table = "\n".join(["| | name | type | shape | |", "|---|---|---|---|---|", *rows])
-    return f"### `{name}`\n\n{_PURPOSES[name]}\n\n{table}"
+    purpose = _PURPOSES[name]
+    if any(x.endswith("_sum") or x == "feature_maximum" for x in states):
+        purpose += f"\n\n{_FORGETTING}"
+    return f"### `{name}`\n\n{purpose}\n\n{table}"
 
 
 def _meaning(name: str, spec: tf.TensorSpec, states: set[str], attends: bool) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -9,6 +11,18 @@ import keras
 from tfvlad import compat
 
 
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """New layers, models of them included, are of float32: half precision cannot sum for long."""
+    policy = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("float32")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+
+
+@single_precision()
 def portable(model: keras.Model) -> keras.Model:
     """The same model in single precision, with recurrences that any machine computes.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -15,12 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.artifact import FRAME_INPUTS
 from export.clip_model import ClipModel
 from export.litert import convert_litert, operations
 from export.parity import Clip, check_parity, made_clips
 from export.saved_model import save_serving_model
-from export.streaming import initial_state, streaming_model
 
 
 def export_saved_model(
@@ -56,7 +56,6 @@ def export_saved_model(
         )
         report["ops"] = _graph_operations(staged)
         _write_json(staged / "assets.extra" / "parity.json", report | _told(clips))
-        target.parent.mkdir(exist_ok=True)
         staged.rename(target)
     return target
 
@@ -90,7 +89,7 @@ def export_litert(
         ValueError: The path is taken or has another suffix, or as `convert_litert`.
     """
     target, proof = litert_files(path)
-    with _staged(target) as place:
+    with _staged(target.parent) as place:
         staged = place / target.name
         staged.write_bytes(
             convert_litert(
@@ -102,7 +101,7 @@ def export_litert(
         )
         report = check_parity(
             staged,
-            _frame_by_frame(clip_model) if streaming else _classifier(clip_model),
+            _classifier(clip_model),
             clips or made_clips(clip_model),
             precision=precision,
             tolerance=tolerance,
@@ -118,10 +117,18 @@ def version_folder(folder: str | Path, version: int | None) -> Path:
     """Where a SavedModel goes: the folder of the version, by default of the next one.
 
     Raises:
-        ValueError: the version is there already.
+        ValueError: the version is there already, or nothing can be written there.
     """
-    taken = [int(path.name) for path in Path(folder).glob("*") if path.name.isdigit()]
-    target = Path(folder) / str(version or max(taken, default=0) + 1)
+    folder = Path(folder)
+    _check_extra("tensorflow_serving")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file. A SavedModel goes into a folder of versions.")
+    _check_writable(folder)
+    taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    version = max(taken, default=0) + 1 if version is None else version
+    if version < 1:
+        raise ValueError(f"`version` must be a positive integer. Received: version={version}.")
+    target = folder / str(version)
     if target.exists():
         raise ValueError(f"{target} is there already. Choose another version, or none.")
     return target
@@ -131,27 +138,48 @@ def litert_files(path: str | Path) -> tuple[Path, Path]:
     """Where a LiteRT file goes, and its proof.
 
     Raises:
-        ValueError: the file has another suffix than .tflite, or one of the two is there already.
+        ValueError: the file has another suffix than .tflite, one of the two is there already, or
+            nothing can be written there.
     """
     target = Path(path)
+    _check_extra("ai_edge_quantizer")
     if target.suffix != ".tflite":
         raise ValueError(f"A LiteRT file ends in .tflite. Received: {target}.")
     proof = target.with_suffix(".parity.json")
     for one in (target, proof):
         if one.exists():
             raise ValueError(f"{one} is there already. Choose another name, or remove it.")
+    _check_writable(target.parent)
     return target, proof
 
 
+def _check_extra(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ImportError('Exports need the extra "export": pip install "tfvlad[export]".')
+
+
+def _check_writable(folder: Path) -> None:
+    """Of a folder that may have to be made."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"Nothing can be written into {existing}. Choose another place.")
+
+
 @contextmanager
-def _staged(target: Path) -> Iterator[Path]:
-    """A folder on the target's file system that is gone in the end."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+def _staged(folder: Path) -> Iterator[Path]:
+    """A hidden folder in the target's own, so that moving out of it is one step; gone in the end.
+
+    TensorFlow Serving passes over names that are no numbers.
+    """
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _classifier(clip_model: ClipModel) -> Callable[[Clip], np.ndarray]:
@@ -161,25 +189,6 @@ def _classifier(clip_model: ClipModel) -> Callable[[Clip], np.ndarray]:
         inputs = [clip[stream].astype("float32") for stream in clip_model.streams]
         scores = clip_model.model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
         return clip_model.normalized(scores).numpy()[0]
-
-    return answer
-
-
-def _frame_by_frame(clip_model: ClipModel) -> Callable[[Clip], np.ndarray]:
-    """The streaming Keras model on the frames of one clip."""
-    stream = streaming_model(clip_model.model)
-
-    @tf.function
-    def step(inputs: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        return stream(inputs, training=False)
-
-    def answer(clip: Clip) -> np.ndarray:
-        states: dict[str, Any] = initial_state(stream)
-        for t in range(next(iter(clip.values())).shape[1]):
-            frame = {FRAME_INPUTS[name]: tf.cast(x[:, t], tf.float32) for name, x in clip.items()}
-            outputs = step({**frame, **states})
-            states = {name: outputs[name] for name in states}
-        return clip_model.normalized(outputs["scores"]).numpy()[0]
 
     return answer
 
@@ -194,7 +203,7 @@ def _graph_operations(folder: Path) -> dict[str, int]:
 
 def _told(clips: Sequence[Clip] | None) -> dict[str, str]:
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
-    return {"clips": "made" if clips is None else "given", **versions}
+    return {"clips": "given" if clips else "made", **versions}
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

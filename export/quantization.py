@@ -20,6 +20,7 @@ _INTEGER_LAYERS = (
     keras.layers.Dense,
     keras.layers.Add,
     keras.layers.AveragePooling2D,
+    keras.layers.GlobalAveragePooling2D,
 )
 
 
@@ -61,8 +62,7 @@ def quantization_aware(
     backbones = {
         layer.name: layer
         for layer in model.layers
-        if isinstance(layer, FramewiseBackbone)
-        and any(isinstance(inner, keras.layers.Conv2D) for inner in layer.model.layers)
+        if isinstance(layer, FramewiseBackbone) and _has_convolutions(layer)
     }
     if not backbones:
         raise ValueError(
@@ -79,7 +79,17 @@ def quantization_aware(
     )
 
 
+def _has_convolutions(layer: keras.layers.Layer) -> bool:
+    return any(isinstance(inner, keras.layers.Conv2D) for inner in compat.walk_layers(layer))
+
+
 def _rounded(network: keras.Model, clips: Sequence[np.ndarray]) -> keras.Model:
+    extractor = network.layers[-1]
+    if isinstance(extractor, keras.Model):
+        # `end_to_end` chooses the frames of a window in front of it.
+        before = _with_last(network, keras.Model(extractor.inputs, extractor.inputs))
+        frames = [before(clip.astype("float32")).numpy() for clip in clips]
+        return _with_last(network, _rounded(extractor, frames))
     layers = _integer_layers(network)
     inputs = {layer.name: tf.nest.flatten(compat.first_input(layer)) for layer in layers}
     inputs["map"] = list(network.outputs)
@@ -93,6 +103,14 @@ def _rounded(network: keras.Model, clips: Sequence[np.ndarray]) -> keras.Model:
     )
     last = FakeQuantization(keras.layers.Identity(), ranges["map"], name="rounded_map")
     return keras.Model(copy.inputs, last(copy.outputs[0]), name=network.name)
+
+
+def _with_last(network: keras.Model, last: keras.layers.Layer) -> keras.Model:
+    """The same layers but for the last one."""
+    old = network.layers[-1]
+    return keras.models.clone_model(
+        network, clone_function=lambda layer: last if layer is old else layer
+    )
 
 
 def _ranges(clips: Iterable[dict[str, list[tf.Tensor]]]) -> dict[str, list[list[float]]]:

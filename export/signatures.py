@@ -13,8 +13,13 @@ from export.clip_model import ClipModel
 from export.preprocessing import crop_frames, decoded_clips, own_clips
 from export.streaming import streaming_model
 from tfvlad import compat
-from tfvlad.models import frame_attributions, head_of, intermediate_outputs, with_num_frames
-from tfvlad.models.attributions import check_attributable
+from tfvlad.models import (
+    check_attributable,
+    frame_attributions,
+    head_of,
+    intermediate_outputs,
+    with_num_frames,
+)
 
 Tensors = dict[str, tf.Tensor]
 
@@ -197,9 +202,7 @@ def _stream(clip_model: ClipModel) -> Signature:
             given[name] = x
         outputs = dict(stream(given, training=False))
         probabilities = clip_model.normalized(outputs.pop("scores"))
-        # A layer of half precision gives its state in half precision, and takes float32.
-        others = {name: tf.cast(x, tf.float32) for name, x in outputs.items()}
-        return {**_answer(clip_model, probabilities), **others}
+        return {**_answer(clip_model, probabilities), **outputs}
 
     specs = {}
     for name, x in stream.input.items():

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from export.attention_window import AttentionWindow
+from export.portable import portable, single_precision
 from tfvlad import compat
 from tfvlad.layers import (
     ActionVLAD,
@@ -26,6 +27,7 @@ _RECURRENT = (SharedGRU, SeparateGRUs, keras.layers.GRU)
 _Step = tuple[Any, list[Any], list[Any]]
 
 
+@single_precision()
 def streaming_model(
     model: keras.Model, *, decay: float = 1.0, carry_state: bool = False
 ) -> keras.Model:
@@ -44,8 +46,13 @@ def streaming_model(
       the clip model's on the last T frames. Before there are T, the missing ones are masked. Its
       baselines likewise.
 
-    The layers are shared with `model`, but for the centres and assignments of an ActionVLAD layer,
-    which are copied.
+    It computes in float32. The layers are shared with `model`, but for the centres and assignments
+    of an ActionVLAD layer, which are copied; of a model of mixed precision all are.
+
+    A model that sums over time is linear in its states (`<name>_sum`, `feature_sum` and
+    `num_frames`, `feature_maximum`): who multiplies all of them by `0.5 ** (t / h)` before a frame
+    halves the weight of what was seen h seconds ago, where the frame before came t seconds ago.
+    `decay` does so by a constant, for frames that come at a constant rate.
 
     Args:
         model: From clips `(B, T, H, W, channels)` to scores, made or loaded by `tfvlad`.
@@ -68,6 +75,7 @@ def streaming_model(
     """
     if not 0 < decay <= 1:
         raise ValueError(f"`decay` must be in (0, 1]. Received: decay={decay}.")
+    model = portable(model)
     layers = {layer.name: layer for layer in model.layers}
     is_window = "input_extractor" in layers
     if not is_window and not set(_INPUTS) & set(layers):

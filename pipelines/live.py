@@ -24,18 +24,20 @@ from pipelines.decoding import (
 from pipelines.frame_conversion import FrameConverter
 
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
-# Protocols whose sender keeps the time; a file on a web server comes as fast as the network.
+# Protocols whose sender keeps the time, even of a file that it plays.
 _REAL_TIME_PROTOCOLS = ("rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
 # How often a waiting consumer looks whether it has been stopped.
 _POLL_SECONDS = 0.05
+# Motion JPEG, of which FFmpeg stamps 25 frames a second, however fast they come.
+_FORMATS_WITHOUT_TIMES = ("mjpeg", "mpjpeg")
 
 
 class LiveFrames(Iterator[tuple[float, np.ndarray]]):
     """Iterates over the newest frames of a source.
 
     A thread decodes the source and keeps the newest frame only: a consumer that is too slow misses
-    frames and never lags behind. A file plays in real time, by its time stamps, as a camera would,
-    and begins with the first `next`.
+    frames and never lags behind. A file, here or on a web server, plays in real time, by its time
+    stamps, as a camera would, and begins with the first `next`.
 
     The iteration ends with the source, and when it breaks or stalls: `error` then says why. Use it
     as a context manager, or `close` it.
@@ -85,11 +87,11 @@ class LiveFrames(Iterator[tuple[float, np.ndarray]]):
         self.timeout = timeout
         self.num_dropped = 0
         self.error: str | None = None
-        self._is_file = _is_file(source)
         try:
             self._container = _opened(source, timeout)
         except (av.error.FFmpegError, OSError, BrokenVideoError) as error:
             raise BrokenVideoError(self._sentence(error)) from None
+        self._is_file = _is_file(source, self._container)
         self._reformatter = VideoReformatter()
         self._converter: tuple[tuple, FrameConverter] | None = None
         self._first_seconds: float | None = None
@@ -198,10 +200,13 @@ class LiveFrames(Iterator[tuple[float, np.ndarray]]):
         stream = container.streams.video[0]
         interval = 1 / float(stream.average_rate or stream.guessed_rate or 25)
         longest_gap = math.inf if self._is_file else self.timeout
+        has_times = self._is_file or container.format.name not in _FORMATS_WITHOUT_TIMES
         seconds, offset = -interval, math.nan
         for packet in container.demux(stream):
             for frame in self._decoded(packet):
                 stamp = math.nan if frame.time is None else frame.time
+                if not has_times:
+                    stamp = time.monotonic()
                 if not 0 < stamp - offset - seconds < longest_gap:
                     offset = stamp - (seconds + interval)
                 seconds = seconds + interval if math.isnan(stamp) else stamp - offset
@@ -236,11 +241,12 @@ class LiveFrames(Iterator[tuple[float, np.ndarray]]):
         return f"{self.source}: {getattr(error, 'strerror', None) or error}"
 
 
-def _is_file(source: str) -> bool:
+def _is_file(source: str, container: av.container.InputContainer) -> bool:
     """Whether a source is a file, here or on a web server, rather than live."""
     protocol, separator, _ = source.partition("://")
     if separator:
-        return protocol.lower() not in _REAL_TIME_PROTOCOLS
+        # What a web server sends without an end, a camera's picture or a live playlist, is live.
+        return protocol.lower() not in _REAL_TIME_PROTOCOLS and container.duration is not None
     return not _is_camera(source)
 
 

@@ -1,6 +1,7 @@
 """Models of every kind that is served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -71,13 +72,33 @@ def _ensemble() -> ClipModel:
     )
 
 
-def _mixed_precision() -> ClipModel:
+def _live_attention_lstm() -> keras.Model:
+    """One frame a step, as a stream needs it."""
+    sizes = {"num_steps": 4, "num_attended": 4, "units": 4, "matching_units": 4}
+    model = attention_lstm(3, 5, 5, **sizes)
+    return end_to_end(model, _extractor(), _extractor(), num_frames=4)
+
+
+@contextmanager
+def mixed_precision() -> Iterator[None]:
+    """New layers compute in half precision."""
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        model = ta_vlad(tiny_backbone(), 3, units=5, **SMALL)
+        yield
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    return ClipModel(model, NAMES, short_side=40)
+
+
+# Models of half precision, as they were trained.
+MIXED: dict[str, Callable[[], keras.Model]] = {
+    "mixed_ta_vlad": lambda: ta_vlad(tiny_backbone(), 3, units=5, **SMALL),
+    "mixed_attention_lstm": _live_attention_lstm,
+}
+
+
+def mixed_model(name: str) -> keras.Model:
+    with mixed_precision():
+        return MIXED[name]()
 
 
 def _full_size() -> ClipModel:
@@ -88,6 +109,9 @@ def _full_size() -> ClipModel:
 CASES: dict[str, Callable[[], ClipModel]] = {
     "ta_vlad": lambda: ClipModel(
         ta_vlad(tiny_backbone(), 3, units=5, **SMALL), NAMES, short_side=40
+    ),
+    "action_vlad": lambda: ClipModel(
+        action_vlad(tiny_backbone(), 3, **SMALL), NAMES, short_side=40
     ),
     "flattened_gru": lambda: ClipModel(
         ta_vlad(tiny_backbone(), 3, units=5, temporal="flattened_gru", bidirectional=True, **SMALL),
@@ -101,8 +125,10 @@ CASES: dict[str, Callable[[], ClipModel]] = {
     "ensemble": _ensemble,
     "attention_lstm": _attention_lstm,
     "plain_lstm": _plain_lstm,
-    "mixed_precision": _mixed_precision,
     "full_size": _full_size,
+    **{
+        name: lambda name=name: ClipModel(mixed_model(name), NAMES, short_side=40) for name in MIXED
+    },
 }
 
 

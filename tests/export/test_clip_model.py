@@ -56,6 +56,7 @@ def _flow():
     [
         ({"class_names": NAMES[:2]}, r"`class_names` must be 3 different names.*Received: 2 names"),
         ({"class_names": ("a", "b", "a")}, "different names"),
+        ({"class_names": ("a", "b", "c\u2028d")}, "single lines of text. Received: 'c"),
         ({"streams": ("rgb",)}, r"`streams` must be one of .*Received: streams=\('rgb',\)"),
         ({"streams": ("frames", "flow")}, "each of the model's 1 inputs"),
         ({"short_side": 16}, "at least the model's image size of 32 pixels.*short_side=16"),

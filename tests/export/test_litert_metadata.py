@@ -88,6 +88,13 @@ def test_same_model_gives_same_file(clip_model: ClipModel, path: Path) -> None:
     assert convert_litert(clip_model) == path.read_bytes()
 
 
+def test_names_end_at_line_feeds_only(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("labels.txt", "climb\u2028stairs\njump\x85\n")
+    assert read_class_names(path) == ("climb\u2028stairs", "jump\x85")
+
+
 @pytest.mark.parametrize("content", [b"TFL3", b""])
 def test_file_without_class_names(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.tflite"

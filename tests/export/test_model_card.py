@@ -49,6 +49,13 @@ def test_says(line):
     assert line in card(description={"top1": 0.5}).splitlines()
 
 
+def test_how_a_sum_forgets():
+    text = card()
+    stream = text.index("### `stream`")
+    assert text.count("multiply all states by `0.5 ** (t / h)` before each frame") == 1
+    assert text.index("multiply all states") > stream
+
+
 def test_several_classes_a_clip():
     assert "- Classes: 2 (sigmoid: a clip may have several)" in card(multi_label=True)
     assert "## How it was made" not in card()

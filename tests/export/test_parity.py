@@ -64,7 +64,7 @@ def test_report_of_an_equal_artifact(tmp_path, clips):
     assert report["limit"] == {"largest_difference": 1e-4}
     assert report["bytes"] == sum(p.stat().st_size for p in artifact.rglob("*") if p.is_file())
     assert 0 < report["latency_ms"] < 1e4
-    assert 0 < report["model_latency_ms"] < 1e4
+    assert list(report["signatures"]) == ["serving_default"]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def answers(monkeypatch, clips):
     """Sets what the artifact seems to have answered."""
 
     def set_answers(probabilities):
-        found = np.asarray(probabilities), np.ones(len(clips))
+        found = {"classify": np.asarray(probabilities)}, np.ones(len(clips))
         monkeypatch.setattr(parity, "_run_artifact", lambda *arguments: found)
 
     return set_answers
@@ -102,6 +102,22 @@ def test_answers_that_are_no_numbers(tmp_path, clips, answers):
     answers(np.full((5, 3), np.nan))
     with pytest.raises(ParityError, match="int8 export gives numbers that are not finite"):
         check_parity(tmp_path, answer, clips, precision="int8")
+
+
+def test_a_model_that_gives_no_numbers(tmp_path, clips, answers):
+    answers([answer({"frames": clip["frames"][np.newaxis]}) for clip in clips])
+    with pytest.raises(ParityError, match="The model gives numbers that are not finite"):
+        check_parity(tmp_path, lambda clip: np.full(3, np.nan), clips)
+    with pytest.raises(ParityError, match="more than nan"):
+        check_parity(tmp_path, answer, clips, tolerance=float("nan"))
+
+
+def test_every_signature_is_proved(tmp_path, clips, monkeypatch):
+    expected = np.stack([answer({"frames": clip["frames"][np.newaxis]}) for clip in clips])
+    found = {"serving_default": expected, "stream": expected[0] + [0.001, -0.001, 0]}
+    monkeypatch.setattr(parity, "_run_artifact", lambda *arguments: (found, np.ones(5)))
+    with pytest.raises(ParityError, match=r"largest difference 0\.001 of 'stream'"):
+        check_parity(tmp_path, answer, clips)
 
 
 def test_an_artifact_that_does_not_run(tmp_path, clips):

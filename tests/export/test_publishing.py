@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from tests.helpers import tiny_backbone, uniform
 from tfvlad.models import action_vlad, ta_vlad
 
 NAMES = ("run", "jump", "sit")
+PROJECT = Path(__file__).parents[2]
 
 
 def clip_model(seed=0):
@@ -55,6 +60,9 @@ class TestSavedModel:
         assert report["largest_difference"] <= 1e-4
         assert (report["num_clips"], report["clips"]) == (3, "given")
         assert report["ops"]["Conv2D"] == 2
+        assert set(report["signatures"]) == {
+            *("serving_default", "highlight", "encoded_frames", "stream")
+        }
         assert publishing.version_folder(tmp_path / "served", None).name == "2"
         with pytest.raises(ValueError, match="1 is there already"):
             export.export_saved_model(model, tmp_path / "served", version=1)
@@ -113,6 +121,76 @@ class TestLiteRT:
     def test_other_suffixes_are_refused(self, model, tmp_path):
         with pytest.raises(ValueError, match=r"ends in \.tflite\. Received: .*model\.bin"):
             export.export_litert(model, tmp_path / "model.bin")
+
+
+class TestChecksBeforeTheWork:
+    """Everything that can be known before the long work is."""
+
+    @pytest.fixture
+    def check(self, request, model, tmp_path, monkeypatch):
+        def refuse(*_, **__):
+            raise AssertionError("the work was begun")
+
+        monkeypatch.setattr(publishing, "convert_litert", refuse)
+        monkeypatch.setattr(publishing, "save_serving_model", refuse)
+        return lambda to_litert, path, **options: (
+            export.export_litert(model, tmp_path / path / "model.tflite", **options)
+            if to_litert
+            else export.export_saved_model(model, tmp_path / path, **options)
+        )
+
+    def test_version(self, check):
+        with pytest.raises(ValueError, match=r"positive integer\. Received: version=0"):
+            check(False, "served", version=0)
+
+    @pytest.mark.parametrize("to_litert", [False, True])
+    def test_a_file_in_the_way(self, check, to_litert, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(ValueError, match=r"file is a file|Nothing can be written into"):
+            check(to_litert, "file")
+        assert (tmp_path / "file").read_text() == "mine"
+
+    @pytest.mark.parametrize("to_litert", [False, True])
+    def test_a_folder_that_cannot_be_written(self, check, to_litert, monkeypatch):
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(ValueError, match="Nothing can be written into"):
+            check(to_litert, "missing/served")
+
+    @pytest.mark.parametrize("to_litert", [False, True])
+    def test_the_extra_is_missing(self, check, to_litert, monkeypatch):
+        monkeypatch.setattr(publishing.importlib.util, "find_spec", lambda _: None)
+        with pytest.raises(ImportError, match=r'pip install "tfvlad\[export\]"'):
+            check(to_litert, "served")
+
+
+@pytest.mark.parametrize("to_litert", [False, True])
+def test_killed_in_between(to_litert, tmp_path):
+    """SIGKILL while the export is written: nothing that a server or an app would take."""
+    work = """
+import os, signal, sys
+from pathlib import Path
+from export import publishing
+from tests.export.test_publishing import clip_model
+
+def killed(model, folder=None, **options):
+    if folder:
+        folder.mkdir()
+        (folder / "saved_model.pb").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+publishing.save_serving_model = publishing.convert_litert = killed
+target = Path(sys.argv[1])
+if sys.argv[2] == "True":
+    publishing.export_litert(clip_model(), target / "model.tflite")
+else:
+    publishing.export_saved_model(clip_model(), target)
+"""
+    target = tmp_path / "served"
+    command = [sys.executable, "-c", work, str(target), str(to_litert)]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert [name for name in names_in(target) if not name.startswith(".partial-")] == []
+    assert publishing.version_folder(target, None).name == "1"
 
 
 def test_every_name_of_the_package_is_there():

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from export.streaming import initial_state, streaming_model
-from tfvlad import backbones, models
+from tests.export.serving_cases import MIXED, mixed_model, mixed_precision
+from tfvlad import backbones, compat, models
 from tfvlad.backbones import FeatureExtractor, feature_extractor
 from tfvlad.layers import AttentionLSTM
 
@@ -127,6 +128,28 @@ def check_500_frames(model, frames):
 @pytest.mark.parametrize("name", ["action_vlad", "shared_gru"])
 def test_500_frames(name):
     check_500_frames(sharpen(RUNNING[name]()), clips(500))
+
+
+def test_a_global_policy_of_half_precision_changes_nothing():
+    model, frames = sharpen(RUNNING["action_vlad"]()), clips(300)
+    expected = models.with_num_frames(model, 300)(frames)
+    with mixed_precision():
+        stream = streaming_model(model)
+        assert keras.mixed_precision.global_policy().name == "mixed_float16"
+    assert {layer.compute_dtype for layer in compat.walk_layers(stream)} == {"float32"}
+    assert_same(play(stream, frame=frames)[-1]["scores"], expected)
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_half_precision_streams_in_single(name):
+    model = mixed_model(name)
+    frames = clips(model.inputs[0].shape[1])
+    stream = streaming_model(model)
+    assert {layer.compute_dtype for layer in compat.walk_layers(stream)} == {"float32"}
+    outputs = play(stream, frame=frames)[-1]
+    assert {value.dtype for value in outputs.values()} == {tf.float32}
+    expected = tf.cast(model(frames), tf.float32)
+    np.testing.assert_allclose(probabilities(outputs["scores"]), probabilities(expected), atol=5e-3)
 
 
 @pytest.mark.slow

@@ -1,12 +1,14 @@
 import re
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -119,7 +121,8 @@ def test_a_slow_consumer_misses_frames_and_never_lags(long_video):
             time.sleep(0.15)
     # One frame interval, and the scheduler's part.
     assert np.median(late) < 1 / RATE + 0.02
-    assert late[-1] < 1 / RATE + 0.1
+    # Nothing newer takes the place of the last one.
+    assert late[-2] < 1 / RATE + 0.1
     assert frames.num_dropped == 4 * RATE - 1 - len(times)
     assert frames.num_dropped > 2 * len(times)
 
@@ -189,6 +192,73 @@ def test_reads_from_a_web_server(video):
         assert time.monotonic() - start > times[-1] > 0.5
         with pytest.raises(BrokenVideoError, match=re.escape(f"{address}/none.mp4: ") + ".*404"):
             LiveFrames(f"{address}/none.mp4")
+
+
+def motion_jpeg(pictures, rate, broken=()):
+    """A camera's picture without an end, each frame as bright as its number."""
+
+    class MotionJPEG(QuietFiles):
+        sent: ClassVar[list[float]] = []
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for number, picture in enumerate(pictures):
+                data = picture[:20] if number in broken else picture
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.sent.append(time.monotonic())
+                with suppress(OSError):  # who looked has gone
+                    self.wfile.write(head.encode() + data + b"\r\n")
+                time.sleep(1 / rate)
+
+    return MotionJPEG
+
+
+@pytest.mark.parametrize("rate", [12, 60])
+def test_a_camera_on_the_web_never_lags(rate):
+    """FFmpeg stamps 25 frames a second in any case."""
+    images = [np.full((48, 64, 3), number, np.uint8) for number in range(int(2 * rate))]
+    pictures = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
+    handler = motion_jpeg(pictures, rate, broken=[rate])
+    late, times, starts = [], [], []
+    with (
+        served(handler) as address,
+        LiveFrames(f"{address}/camera") as frames,
+    ):
+        for seconds, image in frames:
+            now, number = time.monotonic(), round(image.mean())
+            late.append(now - handler.sent[number])
+            times.append(seconds)
+            starts.append(handler.sent[number] - seconds)
+            time.sleep(0.2)
+    assert 5 <= len(times) <= 11
+    # The frame in hand is the newest; a demuxer holds one back until the next one begins.
+    assert np.median(late) < 2 / rate + 0.05
+    assert late[-2] < 2 / rate + 0.15
+    # One clock, but for the frame that has waited for the camera to be opened.
+    assert np.ptp(starts[1:]) < 0.15
+    # All of it, past what is no picture.
+    assert times[-1] > 1.5
+    assert frames.num_dropped > 0
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_playlist_without_an_end_is_live(is_live, tmp_path):
+    write_video(tmp_path / "part.ts", num_frames=50)
+    end = "" if is_live else "#EXT-X-ENDLIST\n"
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n"
+    playlist = f"{head}#EXTINF:2.0,\npart.ts\n{end}"
+    (tmp_path / "list.m3u8").write_text(playlist)
+    with (
+        served(partial(QuietFiles, directory=tmp_path)) as address,
+        LiveFrames(f"{address}/list.m3u8", timeout=1) as frames,
+    ):
+        start = time.monotonic()
+        next(frames)
+        frames.stop()
+        assert frames._is_file is not is_live
+        assert time.monotonic() - start < 1
 
 
 def test_a_file_that_ends_in_the_middle(long_video, tmp_path):

@@ -105,7 +105,7 @@ def export(
         litert_files,
         version_folder,
     )
-    from tfvlad.cli.exportable import clips_of_run, clips_of_videos, load_exportable
+    from tfvlad.cli.exportable import clips_of_runs, clips_of_videos, load_exportable
 
     # Before the long work.
     if target == "saved-model":
@@ -118,12 +118,14 @@ def export(
     )
     with tempfile.TemporaryDirectory(prefix="tfvlad-") as folder:
         place = Path(folder)
-        own = None if videos else clips_of_run(exportable, place)
+        own = None if videos else clips_of_runs(exportable, place)
         clips = clips_of_videos(exportable, videos, place) if videos else own
         for video in clips.broken if clips else ():
             console.print(f"{video.path}: {video.reason}", markup=False, style="yellow")
         if clips is None:
-            console.print("The run's videos are not at hand: the export is proved on made clips.")
+            console.print(
+                "No videos of the model's own lists are at hand: it is proved on made clips."
+            )
             if precision == "int8":
                 raise ValueError("int8 is calibrated on typical videos: give --videos.")
         proof = clips.proof if clips else None
@@ -157,6 +159,5 @@ def export(
     click.echo(
         f"{written}: {report['bytes'] / 1e6:.1f} MB, largest difference "
         f"{report['largest_difference']:.1g}, top-1 agreement {report['top1_agreement']:.0%} on "
-        f"{report['num_clips']} {report['clips']} clips, {report['latency_ms']:.0f} ms a clip "
-        f"(Keras {report['model_latency_ms']:.0f} ms)"
+        f"{report['num_clips']} {report['clips']} clips, {report['latency_ms']:.0f} ms a clip"
     )

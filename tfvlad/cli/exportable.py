@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from tfvlad.cli.clip_sources import (
     leave_out_broken,
     source_of_videos,
 )
-from tfvlad.cli.data import read_lists
+from tfvlad.cli.data import clip_names, read_lists
 from tfvlad.cli.extraction import rebuild
 from tfvlad.cli.run_folder import FeatureRunConfig, RunConfig, load_config, load_model
 from tfvlad.training import ClipSource
@@ -45,12 +46,12 @@ class Exportable:
     Attributes:
         clip_model: the model and what its callers have to know.
         configs: how the clips of each of the fused models are read.
-        folder: the run's; None of several runs and of files.
+        folders: of their runs; None of a run on features and of a file.
     """
 
     clip_model: ClipModel
     configs: tuple[RunConfig, ...]
-    folder: Path | None = None
+    folders: tuple[Path | None, ...]
 
 
 class ExportClips(NamedTuple):
@@ -85,7 +86,7 @@ def load_exportable(
         return parts[0]
     each = [part.clip_model for part in parts]
     first = each[0]
-    for name in ("class_names", "multi_label"):
+    for name in ("class_names", "multi_label", "short_side"):
         if any(getattr(one, name) != getattr(first, name) for one in each):
             raise ValueError(f"{', '.join(paths)} differ in their {name.replace('_', ' ')}.")
     fused = models.late_fusion(
@@ -104,7 +105,8 @@ def load_exportable(
         first.short_side,
         description,
     )
-    return Exportable(clip_model, tuple(config for part in parts for config in part.configs))
+    configs = tuple(config for part in parts for config in part.configs)
+    return Exportable(clip_model, configs, tuple(one for part in parts for one in part.folders))
 
 
 def clips_of_videos(exportable: Exportable, videos: Sequence[str], place: Path) -> ExportClips:
@@ -143,34 +145,53 @@ def clips_of_videos(exportable: Exportable, videos: Sequence[str], place: Path) 
     )
 
 
-def clips_of_run(exportable: Exportable, place: Path) -> ExportClips | None:
-    """Clips of the run's own videos: its training list calibrates, its validation list proves.
+def clips_of_runs(exportable: Exportable, place: Path) -> ExportClips | None:
+    """Clips of the runs' own videos: their training list calibrates, their validation list proves.
 
     Returns:
-        None where the videos are no longer there, or where no single run on videos is exported.
+        None where the videos are no longer there, where models were fused that do not share their
+        lists, and for runs on features and files, which do not know their videos.
     """
-    folder, config = exportable.folder, exportable.configs[0]
-    if folder is None or not (folder / "lists.csv").exists():
-        return None
-    training = sources_of_run(folder, config, "train", place, _NUM_CALIBRATION_CLIPS)
-    if training is None:
-        return None
+    training = _shared_part(exportable, "train", _NUM_CALIBRATION_CLIPS, place)
     # A run may have been trained without a validation list.
-    validation = sources_of_run(folder, config, "validation", place, _NUM_PROOF_CLIPS) or training
-    num_calibration, num_proof = (len(next(iter(x.values()))) for x in (training, validation))
-    num_proof = min(num_proof, _NUM_PROOF_CLIPS)
+    validation = _shared_part(exportable, "validation", _NUM_PROOF_CLIPS, place) or training
+    if training is None or validation is None:
+        return None
+    num_proof = min(len(validation.names), _NUM_PROOF_CLIPS)
     return ExportClips(
-        clips_of(training, range(num_calibration)),
-        num_calibration,
-        list(clips_of(validation, range(num_proof))),
-        [],
+        clips_of(training.sources, range(len(training.names))),
+        len(training.names),
+        list(clips_of(validation.sources, range(num_proof))),
+        training.broken + validation.broken,
     )
+
+
+class RunClips(NamedTuple):
+    """The clips of a part of a run's own list, by stream, their names, and broken videos."""
+
+    sources: Sources
+    names: tuple[str, ...]
+    broken: list[BrokenVideo]
+
+
+def _shared_part(exportable: Exportable, part: str, count: int, place: Path) -> RunClips | None:
+    """The same clips of the runs' lists in every stream."""
+    parts: list[RunClips] = []
+    for folder, config in zip(exportable.folders, exportable.configs, strict=True):
+        if folder is None or not (folder / "lists.csv").exists():
+            return None
+        found = sources_of_run(folder, config, part, place, count)
+        if found is None or (parts and found.names != parts[0].names):
+            return None
+        parts.append(found)
+    sources = {name: source for found in parts for name, source in found.sources.items()}
+    return RunClips(sources, parts[0].names, [video for one in parts for video in one.broken])
 
 
 def sources_of_run(
     folder: Path, config: RunConfig, part: str, place: Path, count: int | None = None
-) -> Sources | None:
-    """The clips of a part of a run's own list, by stream; with `count`, as many chosen at random.
+) -> RunClips | None:
+    """The clips of a part of a run's own list; with `count`, as many chosen at random.
 
     Returns:
         None where the videos are no longer there, or the list is empty.
@@ -179,21 +200,24 @@ def sources_of_run(
         records = read_lists(folder / "lists.csv", part, config.class_names)
     except ValueError:  # a video is missing
         return None
-    if not records:
-        return None
     if count is not None:
         chosen = np.random.default_rng(0).permutation(len(records))[:count]
         records = tuple(records[i] for i in chosen)
     indexes = index_streams(config, records, place)
-    kept, _ = leave_out_broken(config, records, indexes, len(records))
+    kept, broken = leave_out_broken(config, records, indexes, len(records))
+    if not kept:
+        return None
     names = [_INPUTS[stream] for stream in config.streams]
-    return dict(zip(names, streams_of(clip_source(config, kept, indexes)), strict=True))
+    sources = dict(zip(names, streams_of(clip_source(config, kept, indexes)), strict=True))
+    return RunClips(sources, tuple(clip_names(kept)), broken)
 
 
 def clips_of(sources: Sources, indices: range) -> Iterator[Clip]:
     """Some of the clips, by stream, decoded one by one."""
     each = {name: source.subset(indices) for name, source in sources.items()}
-    for clips in zip(*(source.clips(augment=False, variant=0) for source in each.values()), strict=True):
+    for clips in zip(
+        *(source.clips(augment=False, variant=0) for source in each.values()), strict=True
+    ):
         yield dict(zip(each, clips, strict=True))
 
 
@@ -214,7 +238,7 @@ def _load(path: Path, class_names: str | None) -> Exportable:
         config.short_side,
         description,
     )
-    return Exportable(clip_model, (config,), folder)
+    return Exportable(clip_model, (config,), (folder,))
 
 
 def _load_keras(path: Path) -> keras.Model:
@@ -234,7 +258,7 @@ def _load_file(path: Path, class_names: str | None) -> Exportable:
     clip_model = ClipModel(
         model, tuple(names), streams, multi_label, description={"file": path.name}
     )
-    return Exportable(clip_model, (_config_of(clip_model),))
+    return Exportable(clip_model, (_config_of(clip_model),), (None,))
 
 
 def _with_extractors(
@@ -245,13 +269,14 @@ def _with_extractors(
     for number, described in enumerate(config.feature_sets):
         same = config.feature_sets.index(described)
         extractors.append(extractors[same] if same < number else rebuild(described))
-    # Networks of single frames need no others than the step's own.
     of_frames = all(extractor.window_frames == 1 for extractor in extractors)
-    if of_frames and len(set(config.num_steps)) == 1:
-        num_frames = config.num_steps[0]
-    else:
+    num_frames = config.chunk_frames
+    if num_frames is None or (of_frames and len(set(config.num_steps)) == 1):
+        # Networks of single frames need no others than the steps' own.
         windows = zip(config.num_steps, extractors, strict=True)
-        num_frames = config.chunk_frames or max(n * e.window_frames for n, e in windows)
+        num_read = max(steps * extractor.window_frames for steps, extractor in windows)
+        num_steps = math.lcm(*config.num_steps)
+        num_frames = -(-num_read // num_steps) * num_steps
     clip_model = ClipModel(
         models.end_to_end(model, *extractors, num_frames=num_frames),
         tuple(config.class_names),
@@ -260,7 +285,7 @@ def _with_extractors(
         max(described["short_side"] for described in config.feature_sets),
         description,
     )
-    return Exportable(clip_model, (_config_of(clip_model),))
+    return Exportable(clip_model, (_config_of(clip_model),), (None,))
 
 
 def _config_of(clip_model: ClipModel) -> RunConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -30,8 +31,9 @@ _MEMORY_SECONDS = 2.0
 # A run does not keep its videos' frame rate: that of HMDB51, UCF101 and most of the others.
 _TRAINING_RATE = 25.0
 
-# From a frame, uint8 `(H, W, 3)`, to the probabilities `(C,)` so far and the attention `(h, w)`.
-Look = Callable[["np.ndarray"], tuple["np.ndarray", "np.ndarray | None"]]
+# From a frame's time in seconds and the frame, uint8 `(H, W, 3)`, to the probabilities `(C,)` so
+# far and the attention `(h, w)`.
+Look = Callable[[float, "np.ndarray"], tuple["np.ndarray", "np.ndarray | None"]]
 
 
 @click.command()
@@ -126,10 +128,9 @@ def _load(
             f"Received: --memory-seconds {memory_seconds:g}."
         )
     rate = frames_per_second or _training_rate(run, config)
-    half_life = rate * (memory_seconds or _MEMORY_SECONDS)
+    half_life = memory_seconds or _MEMORY_SECONDS if sums else math.inf
     model = load_exportable([str(run)]).clip_model
-    stream = streaming_model(model.model, decay=0.5 ** (1 / half_life) if sums else 1.0)
-    return model, _looking(model, stream), rate
+    return model, _looking(model, streaming_model(model.model), half_life), rate
 
 
 def _training_rate(run: Path, config: RunConfig | FeatureRunConfig) -> float:
@@ -151,31 +152,39 @@ def _training_rate(run: Path, config: RunConfig | FeatureRunConfig) -> float:
     return min(_TRAINING_RATE * num_frames / clip_frames, _TRAINING_RATE)
 
 
-def _looking(model: ClipModel, stream: keras.Model) -> Look:
-    """The model with its state."""
+def _looking(model: ClipModel, stream: keras.Model, half_life: float) -> Look:
+    """The model with its state, which halves every `half_life` seconds."""
     import numpy as np
     import tensorflow as tf
 
     from export.streaming import initial_state
 
     @tf.function(autograph=False)
-    def step(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        outputs = stream(inputs, training=False)
+    def step(
+        frame: tf.Tensor, state: dict[str, tf.Tensor], fade: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        faded = {name: fade * value for name, value in state.items()}
+        outputs = stream({"frame": frame, **faded}, training=False)
         return {**outputs, "probabilities": model.normalized(outputs.pop("scores"))}
 
     state: dict[str, Any] = {
         name: tf.constant(value) for name, value in initial_state(stream).items()
     }
 
-    def look(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        outputs = step({"frame": tf.constant(frame[np.newaxis], tf.float32), **state})
+    last = 0.0
+
+    def look(seconds: float, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        nonlocal last
+        # By the clock: a slow machine sees fewer frames, and forgets no more slowly.
+        fade, last = 0.5 ** ((seconds - last) / half_life), seconds
+        outputs = step(tf.constant(frame[np.newaxis], tf.float32), state, tf.constant(fade))
         state.update((name, outputs[name]) for name in state)
         attention = outputs["attention"][0].numpy() if "attention" in outputs else None
         return outputs["probabilities"][0].numpy(), attention
 
     # Traced before the first frame comes.
     _, *size = model.inputs["frames"]
-    step({"frame": tf.zeros((1, *size)), **state})
+    step(tf.zeros((1, *size)), state, tf.constant(1.0))
     return look
 
 
@@ -203,7 +212,7 @@ def _moments(frames: LiveFrames, look: Look, seconds: float | None) -> Iterator[
     for now, frame in frames:
         if seconds is not None and now >= seconds:
             return
-        probabilities, attention = look(frame)
+        probabilities, attention = look(now, frame)
         ends.append(time.monotonic())
         rate = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 else 0.0
         yield Moment(now, frame, probabilities, attention, rate, frames.num_dropped)

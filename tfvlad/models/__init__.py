@@ -3,7 +3,7 @@
 from tfvlad.models.action_vlad import action_vlad
 from tfvlad.models.assembly import head_of, intermediate_outputs, with_num_frames
 from tfvlad.models.attention_lstm import attention_lstm, feature_softmax, plain_lstm
-from tfvlad.models.attributions import frame_attributions
+from tfvlad.models.attributions import check_attributable, frame_attributions
 from tfvlad.models.end_to_end import end_to_end
 from tfvlad.models.ensemble import ensemble, is_multi_label, late_fusion
 from tfvlad.models.pooling import average_pooling, max_pooling
@@ -14,6 +14,7 @@ __all__ = [
     "action_vlad",
     "attention_lstm",
     "average_pooling",
+    "check_attributable",
     "end_to_end",
     "ensemble",
     "feature_softmax",

@@ -64,6 +64,13 @@ class TestSavedModel:
         assert answer["class_names"].numpy().tolist() == [[b"green", b"red"]]
         assert set(loaded.signatures) >= {"encoded_frames", "features", "highlight", "stream"}
 
+    def test_over_the_tolerance_there_is_nothing(self, run, tmp_path):
+        options = ("--to", "saved-model", "--tolerance", 0)
+        result = tfvlad("export", run, tmp_path / "served", *options)
+        assert result.exit_code == 1
+        assert "tfvlad: The float32 export differs from its model: largest" in result.errors
+        assert not (tmp_path / "served").exists()
+
     def test_a_version_that_is_there_stays(self, run, served):
         result = tfvlad("export", run, served[0], "--to", "saved-model", "--version", 1)
         assert_one_sentence(result, "1 is there already. Choose another version, or none.")

@@ -322,3 +322,21 @@ def test_recipe_of_192_frames(tmp_path):
     video = tmp_path / "videos" / "test" / "red" / "test0.mp4"
     result = tfvlad("predict", run, video)
     assert result.exit_code == 0, result.errors
+
+
+@pytest.mark.current
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "num_frames"), [("attention-lstm", 12), ("plain-lstm", 3)])
+def test_export(name, num_frames, runs, videos, tmp_path):
+    """Behind its networks: 3 steps that attend to 4 frames need 12, which both divide."""
+    result = tfvlad("export", runs / name, tmp_path / "served", "--to", "saved-model", "--json")
+    assert result.exit_code == 0, result.errors
+    assert "No videos of the model's own lists are at hand" in result.errors
+    loaded = tf.saved_model.load(json.loads(result.output)["path"])
+    frames = tf.zeros((1, num_frames, 80, 100, 3), tf.uint8)
+    answer = loaded.signatures["serving_default"](frames=frames)
+    assert answer["class_names"].numpy().tolist() == [[b"green", b"red"]]
+    options = ("--to", "litert", "--precision", "int8", "--videos", videos, "--tolerance", 0.2)
+    result = tfvlad("export", runs / name, tmp_path / "model.tflite", *options)
+    assert result.exit_code == 0, result.errors
+    assert "on 2 given clips" in result.output

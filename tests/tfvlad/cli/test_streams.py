@@ -14,14 +14,13 @@ from tfvlad.cli.clip_sources import flow_folder
 SMALL = (
     *("--backbone", "resnet18", "--weights", "none", "--image-size", 32, "--frames", 2),
     *("--clusters", 4, "--epochs", 1, 0, "--cached-crops", 1, "--batch-size", 4),
-    *("--stack-frames", 3),
 )
 
 
-def train(data, run, *options):
+def train(data, run, *options, stack=("--stack-frames", 3)):
     # What it switches on cannot be switched off again: it stays out of this process.
     with mock.patch.object(tf.config.experimental, "enable_op_determinism"):
-        return tfvlad("train", data, run, *SMALL, *options)
+        return tfvlad("train", data, run, *SMALL, *stack, *options)
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +197,23 @@ def test_flow_of_videos(videos, tmp_path):
     result = train(videos, tmp_path / "run", "--stream", "flow")
     assert result.exit_code == 1
     assert "tfvlad flow" in result.errors.splitlines()[-1]
+
+
+@pytest.mark.current
+@pytest.mark.slow
+def test_export(videos, runs, tmp_path):
+    """A model of two streams, and the fusion of two runs, proved on clips of both streams."""
+    result = train(videos, tmp_path / "rgb", "--model", "action-vlad", stack=())
+    assert result.exit_code == 0, result.errors
+    for number, models in enumerate(([runs / "early"], [tmp_path / "rgb", runs / "flow"])):
+        target = tmp_path / f"served{number}"
+        result = tfvlad("export", *models, target, "--to", "saved-model", "--json")
+        assert result.exit_code == 0, result.errors
+        report = json.loads(result.output)
+        assert (report["clips"], report["num_clips"]) == ("given", 2)
+        loaded = tf.saved_model.load(report["path"])
+        _, taken = loaded.signatures["encoded_frames"].structured_input_signature
+        assert {name: tuple(spec.shape) for name, spec in taken.items()} == {
+            "frames": (None, 2),
+            "flow": (None, 2, 6),
+        }

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import av
@@ -105,6 +106,21 @@ def video(tmp_path_factory):
     return write_noise(path, 1, num_frames=15)
 
 
+@pytest.fixture(scope="module")
+def dawn(tmp_path_factory):
+    """1.5 seconds that grow lighter: the frames' weights matter."""
+    path = tmp_path_factory.mktemp("videos") / "dawn.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in range(15):
+            image = np.random.default_rng(i).integers(0, 256, (64, 64, 3)) * (i + 1) / 15
+            frame = av.VideoFrame.from_ndarray(image.astype("uint8"), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 def lines(result):
     assert result.exit_code == 0, result.errors
     return [json.loads(line) for line in result.output.splitlines()]
@@ -150,16 +166,25 @@ def test_follows_a_video_in_real_time(ta_vlad, video):
     assert_shown(found[-1], probabilities(whole)[0])
 
 
-def test_sums_over_time_fade(action_vlad, video):
+@pytest.mark.parametrize("pause", [0, 0.3])
+def test_sums_over_time_fade(action_vlad, dawn, pause, monkeypatch):
+    """By the second, however few frames a slow machine sees."""
+
+    @contextmanager
+    def slow_view(class_names, *, as_json):
+        with open_view(class_names, as_json=as_json) as show:
+            yield lambda moment: (show(moment), time.sleep(pause))
+
+    monkeypatch.setattr("tfvlad.cli.watch_view.open_view", slow_view)
     folder, model = action_vlad
     options = ("--frames-per-second", 5, "--memory-seconds", 0.4, "--json")
-    found = lines(tfvlad("watch", folder, video, *options))
+    found = lines(tfvlad("watch", folder, dawn, *options))
     seen = numbers(found)
     assert set(seen) <= set(range(0, 15, 2))
-    maps = model.get_layer("backbone")(frames_of(video)[np.newaxis, seen])
-    # 0.4 seconds are two frames.
-    ages = np.arange(len(seen) - 1, -1, -1).reshape(1, -1, 1, 1)
-    weights = 0.5 ** (ages / 2) * np.ones(maps.shape[:-1])
+    assert not pause or 3 <= len(seen) <= 6
+    maps = model.get_layer("backbone")(frames_of(dawn)[np.newaxis, seen])
+    ages = (seen[-1] - seen).reshape(1, -1, 1, 1) / RATE
+    weights = 0.5 ** (ages / 0.4) * np.ones(maps.shape[:-1])
     descriptor, _ = model.get_layer("vlad")(maps, tf.constant(weights, tf.float32))
     assert_shown(found[-1], probabilities(model.get_layer("logits")(descriptor))[0])
 
