@@ -40,7 +40,7 @@ from rich.table import Table
 
 from export.artifact import load
 from export.clip_model import ClipModel
-from export.litert import convert_litert, operations
+from export.litert.conversion import convert_litert, operations
 from export.parity import Clip, compare_probabilities, made_clips
 from tfvlad import backbones, models
 from tfvlad.cli.exportable import clips_of, load_exportable, sources_of_run

@@ -29,7 +29,7 @@ from ai_edge_litert.interpreter import Interpreter
 from measure import alternating_medians
 
 from export.clip_model import ClipModel
-from export.litert import convert_litert
+from export.litert.conversion import convert_litert
 from export.streaming import initial_state, streaming_model
 from tfvlad import models
 from tfvlad.backbones import Backbone, feature_extractor, mobilenet_v2

@@ -7,12 +7,12 @@ import importlib
 
 _MODULES = {
     "clip_model": ("ClipModel",),
-    "litert": ("convert_litert",),
+    "litert.conversion": ("convert_litert",),
     "parity": ("ParityError", "check_parity"),
-    "litert_metadata": ("read_class_names",),
+    "litert.metadata": ("read_class_names",),
     "publishing": ("export_litert", "export_saved_model"),
-    "quantization": ("quantization_aware",),
-    "saved_model": ("save_serving_model",),
+    "litert.quantization": ("quantization_aware",),
+    "serving.saved_model": ("save_serving_model",),
     "streaming": ("initial_state", "streaming_model"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

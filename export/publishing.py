@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from export.clip_model import ClipModel
-from export.litert import convert_litert, operations
+from export.litert.conversion import convert_litert, operations
 from export.parity import Clip, check_parity, made_clips
-from export.saved_model import save_serving_model
+from export.serving.saved_model import save_serving_model
 
 
 def export_saved_model(

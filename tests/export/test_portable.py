@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from export.portable import portable
-from tests.export.serving_cases import SMALL, mixed_model, mixed_precision
+from tests.export.serving.serving_cases import SMALL, mixed_model, mixed_precision
 from tests.helpers import normal, tiny_backbone
 from tfvlad import compat
 from tfvlad.models import action_vlad, average_pooling, late_fusion, ta_vlad

@@ -13,9 +13,9 @@ import pytest
 import export
 from export import publishing
 from export.clip_model import ClipModel
-from export.litert import convert_litert
+from export.litert.conversion import convert_litert
 from export.parity import ParityError
-from export.saved_model import save_serving_model
+from export.serving.saved_model import save_serving_model
 from tests.helpers import tiny_backbone, uniform
 from tfvlad.models import action_vlad, ta_vlad
 

@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from export.clip_model import ClipModel
-from export.litert import convert_litert
+from export.litert.conversion import convert_litert
 from tests.helpers import tiny_backbone
 from tfvlad.models import average_pooling
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from export.streaming import initial_state, streaming_model
-from tests.export.serving_cases import MIXED, mixed_model, mixed_precision
+from tests.export.serving.serving_cases import MIXED, mixed_model, mixed_precision
 from tfvlad import backbones, compat, models
 from tfvlad.backbones import FeatureExtractor, feature_extractor
 from tfvlad.layers import AttentionLSTM

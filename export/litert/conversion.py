@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from export.artifact import FRAME_INPUTS
 from export.clip_model import ClipModel
-from export.litert_metadata import with_metadata
-from export.litert_precision import PRECISIONS, with_precision
+from export.litert.metadata import with_metadata
+from export.litert.precision import PRECISIONS, with_precision
 from export.streaming import initial_state, streaming_model
 
 Arrays = Mapping[str, np.ndarray]

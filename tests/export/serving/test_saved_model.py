@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 from sklearn.datasets import load_sample_image
 
-from export.preprocessing import crop_frames
-from export.saved_model import save_serving_model
+from export.serving.preprocessing import crop_frames
+from export.serving.saved_model import save_serving_model
 from export.streaming import initial_state, streaming_model
-from tests.export.serving_cases import CASES, MIXED, NAMES, clips_of, made, mixed_model
+from tests.export.serving.serving_cases import CASES, MIXED, NAMES, clips_of, made, mixed_model
 from tfvlad import compat
 from tfvlad.models import frame_attributions, intermediate_outputs
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from export.artifact import FRAME_INPUTS
 from export.clip_model import ClipModel
-from export.preprocessing import crop_frames, decoded_clips, own_clips
+from export.serving.preprocessing import crop_frames, decoded_clips, own_clips
 from export.streaming import streaming_model
 from tfvlad import compat
 from tfvlad.models import (

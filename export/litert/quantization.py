@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.clip_model import ClipModel
-from export.litert_precision import MIN_INT8_CHANNELS
+from export.litert.precision import MIN_INT8_CHANNELS
 from tfvlad import compat
 from tfvlad.layers import FramewiseBackbone
 
@@ -43,7 +43,7 @@ def quantization_aware(
 
     Args:
         clip_model: what is to be exported, trained.
-        calibration_clips: as `export.litert.convert_litert` takes them.
+        calibration_clips: as `export.convert_litert` takes them.
 
     Returns:
         A model of the same inputs and scores. Layers inside a frozen copy do not round.
@@ -128,7 +128,7 @@ def _ranges(clips: Iterable[dict[str, list[tf.Tensor]]]) -> dict[str, list[list[
 
 
 def _integer_layers(network: keras.Model) -> list[keras.layers.Layer]:
-    """What computes in 8 bits in an int8 file, see `export.litert_precision`."""
+    """What computes in 8 bits in an int8 file, see `export.litert.precision`."""
 
     def channels(layer: keras.layers.Layer) -> int:
         is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from export.signatures import build_signatures
-from export.warmup import write_warmup_requests
-from tests.export.serving_cases import made
+from export.serving.signatures import build_signatures
+from export.serving.warmup import write_warmup_requests
+from tests.export.serving.serving_cases import made
 
 
 @pytest.mark.parametrize("name", ["ta_vlad", "late", "plain_lstm"])

@@ -58,7 +58,7 @@ def read_class_names(path: str | PathLike[str]) -> tuple[str, ...]:
             return tuple(archive.read(_LABELS).decode().split("\n")[:-1])
     except (zipfile.BadZipFile, KeyError) as error:
         raise ValueError(
-            f"'{Path(path).name}' holds no class names. Files of `export.litert.convert_litert` do."
+            f"'{Path(path).name}' holds no class names. Files of `export.convert_litert` do."
         ) from error
 
 

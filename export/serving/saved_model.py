@@ -7,9 +7,9 @@ from pathlib import Path
 import keras
 
 from export.clip_model import ClipModel
-from export.model_card import model_card
-from export.signatures import build_signatures
-from export.warmup import write_warmup_requests
+from export.serving.model_card import model_card
+from export.serving.signatures import build_signatures
+from export.serving.warmup import write_warmup_requests
 
 
 def save_serving_model(clip_model: ClipModel, folder: str | Path) -> None:

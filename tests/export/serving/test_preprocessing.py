@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
 
-from export.preprocessing import crop_frames
+from export.serving.preprocessing import crop_frames
 from pipelines.augmentation import center_crop, fixed_crops, resized_size
 from pipelines.frame_conversion import FrameConverter
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from export.clip_model import ClipModel
-from export.litert import convert_litert
-from export.quantization import FakeQuantization, quantization_aware
+from export.litert.conversion import convert_litert
+from export.litert.quantization import FakeQuantization, quantization_aware
 from tfvlad import compat
 from tfvlad.backbones import feature_extractor, from_model, small_cnn, small_cnn_backbone
 from tfvlad.models import attention_lstm, end_to_end, ensemble, ta_vlad

@@ -13,8 +13,8 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
 from export.clip_model import ClipModel
-from export.litert import convert_litert
-from export.litert_metadata import read_class_names
+from export.litert.conversion import convert_litert
+from export.litert.metadata import read_class_names
 from export.streaming import initial_state, streaming_model
 from tests.helpers import tiny_backbone
 from tfvlad import compat

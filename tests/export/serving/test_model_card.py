@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from export.clip_model import ClipModel
-from export.model_card import model_card
+from export.serving.model_card import model_card
 from tests.helpers import tiny_backbone
 from tfvlad.models import action_vlad
 

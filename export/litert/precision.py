@@ -57,7 +57,7 @@ def with_precision(
     Args:
         content: the file.
         model: what it was converted from.
-        precision: one of `PRECISIONS`, see `export.litert.convert_litert`.
+        precision: one of `PRECISIONS`, see `export.convert_litert`.
         signature: the file's signature.
         samples: for "int8", inputs of the signature from which the ranges are taken.
     """

@@ -17,8 +17,8 @@ from flatbuffers import encode, number_types
 from flatbuffers.table import Table
 
 from export.clip_model import ClipModel
-from export.litert import convert_litert
-from export.litert_metadata import read_class_names
+from export.litert.conversion import convert_litert
+from export.litert.metadata import read_class_names
 
 NAMES = ("climb stairs", "jump", "sport/größe")
 

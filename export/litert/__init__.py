@@ -1,0 +1,1 @@
+"""A model as LiteRT (TensorFlow Lite) takes it."""

@@ -1,0 +1,1 @@
+"""A model as TensorFlow Serving takes it."""
