@@ -62,7 +62,7 @@ from tfvlad.cli.number_options import CommandWithWeights
     "--tolerance",
     type=click.FloatRange(min=0),
     help="Largest difference from the model: of any class probability in float32 (1e-4), else the "
-    "mean over the clips of each one's largest (0.03 in float16, 0.1 in dynamic and int8).",
+    "mean over the clips of each one's largest (0.03 in float16, 0.15 in dynamic and int8).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the proof as one JSON object.")
 def export(
