@@ -3,9 +3,9 @@
 python benchmarks/export.py --quick --json
 python benchmarks/export.py --runs runs/
 
-RUNS holds what `tfvlad train` has written for the same splits: `ta-vlad`, `action-vlad`, `flow` (an
-ActionVLAD on optical flow, fused late with the former), `attention-lstm`, and any other TA-VLAD
-whose name begins with `ta-vlad-`. Each model is converted in every precision; int8 is calibrated on
+RUNS holds what `tfvlad train` has written for the same splits: `action-vlad`, and as many as there
+are of `flow` (an ActionVLAD on optical flow, fused late with the former), `attention-lstm`,
+`ta-vlad` and others whose name begins with `ta-vlad-`. Each model is converted in every precision; int8 is calibrated on
 clips of the training list. The whole test lists go through the Keras model and through the files:
 accuracy of both, the share of the clips with the same top class (`agreement`; `clear`: of the half
 of the clips whose top class is the furthest ahead), the largest difference of a class probability
@@ -137,6 +137,11 @@ def trained_systems(
     systems = {"attention LSTM": ["attention-lstm"]}
     systems |= {"ActionVLAD, two streams": ["action-vlad", "flow"]}
     systems |= {path.name: [path.name] for path in sorted(runs.glob("ta-vlad*"))}
+    systems = {
+        name: folders
+        for name, folders in systems.items()
+        if all((runs / folder).is_dir() for folder in folders)
+    }
     splits = sorted(path.name for path in (runs / "action-vlad").glob("split*"))
     for split in splits:
         with tempfile.TemporaryDirectory() as place:
@@ -167,6 +172,8 @@ def sources(
     found: dict[str, ClipSource] = {}
     for name in ("action-vlad", "flow"):
         folder = runs / name / split
+        if name == "flow" and not folder.is_dir():
+            continue
         own = sources_of_run(folder, load_config(folder), part, place, count)
         if own is None:
             raise ValueError(f"The videos that {folder / 'lists.csv'} lists are missing.")

@@ -121,10 +121,12 @@ def export(
         own = None if videos else clips_of_runs(exportable, place)
         clips = clips_of_videos(exportable, videos, place) if videos else own
         for video in clips.broken if clips else ():
-            console.print(f"{video.path}: {video.reason}", markup=False, style="yellow")
+            line = f"{video.path}: {video.reason}"
+            console.print(line, markup=False, style="yellow", soft_wrap=True)
         if clips is None:
             console.print(
-                "No videos of the model's own lists are at hand: it is proved on made clips."
+                "No videos of the model's own lists are at hand: it is proved on made clips.",
+                soft_wrap=True,
             )
             if precision == "int8":
                 raise ValueError("int8 is calibrated on typical videos: give --videos.")

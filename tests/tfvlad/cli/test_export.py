@@ -112,6 +112,7 @@ class TestLiteRT:
         assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_model_file_and_its_class_names(run, tmp_path):
     model, names = tmp_path / "model.keras", tmp_path / "names.txt"
     shutil.copy(run / "model.keras", model)
@@ -124,6 +125,7 @@ def test_a_model_file_and_its_class_names(run, tmp_path):
     assert (assets / "class_names.txt").read_text().split() == ["left", "right"]
 
 
+@pytest.mark.slow
 def test_several_runs_as_one(run, data, tmp_path):
     path = tmp_path / "both.tflite"
     options = ("--to", "litert", "--weights", 0.25, 0.75, "--videos", data / "test")

@@ -10,7 +10,7 @@ from tfvlad.cli.main import cli
 
 COMMANDS = (
     *("demo", "verify", "features", "flow", "train", "ablation", "evaluate", "compare"),
-    *("ensemble", "fuse", "predict", "highlight", "show"),
+    *("ensemble", "fuse", "predict", "highlight", "watch", "export", "show"),
 )
 
 

@@ -14,13 +14,14 @@ from tfvlad.cli.clip_sources import flow_folder
 SMALL = (
     *("--backbone", "resnet18", "--weights", "none", "--image-size", 32, "--frames", 2),
     *("--clusters", 4, "--epochs", 1, 0, "--cached-crops", 1, "--batch-size", 4),
+    *("--stack-frames", 3),
 )
 
 
-def train(data, run, *options, stack=("--stack-frames", 3)):
+def train(data, run, *options):
     # What it switches on cannot be switched off again: it stays out of this process.
     with mock.patch.object(tf.config.experimental, "enable_op_determinism"):
-        return tfvlad("train", data, run, *SMALL, *stack, *options)
+        return tfvlad("train", data, run, *SMALL, *options)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,8 @@ def test_flow_of_videos(videos, tmp_path):
 @pytest.mark.slow
 def test_export(videos, runs, tmp_path):
     """A model of two streams, and the fusion of two runs, proved on clips of both streams."""
-    result = train(videos, tmp_path / "rgb", "--model", "action-vlad", stack=())
+    with mock.patch("tests.tfvlad.cli.test_streams.SMALL", SMALL[:-2]):
+        result = train(videos, tmp_path / "rgb", "--model", "action-vlad")
     assert result.exit_code == 0, result.errors
     for number, models in enumerate(([runs / "early"], [tmp_path / "rgb", runs / "flow"])):
         target = tmp_path / f"served{number}"
