@@ -5,11 +5,12 @@ python benchmarks/export.py --runs runs/
 
 RUNS holds what `tfvlad train` has written for the same splits: `action-vlad`, and as many as there
 are of `flow` (an ActionVLAD on optical flow, fused late with the former), `attention-lstm`,
-`ta-vlad` and others whose name begins with `ta-vlad-`. Each model is converted in every precision; int8 is calibrated on
-clips of the training list. The whole test lists go through the Keras model and through the files:
-accuracy of both, the share of the clips with the same top class (`agreement`; `clear`: of the half
-of the clips whose top class is the furthest ahead), the largest difference of a class probability
-(`largest`) and the mean over the clips of each clip's largest (`mean`).
+`ta-vlad` and others whose name begins with `ta-vlad-`. Each model is converted in every precision;
+int8 is calibrated on clips of the training list. The whole test lists go through the Keras model
+and through the files: accuracy of both, the share of the clips with the same top class
+(`agreement`; `clear`: of the half of the clips whose top class is the furthest ahead), the largest
+difference of a class probability (`largest`) and the mean over the clips of each clip's largest
+(`mean`).
 
 Latency is that of a clip, batch 1, two threads on both sides, in turns: `of_keras` is the ratio to
 Keras' `predict`, `of_float32` that to the float32 file.
