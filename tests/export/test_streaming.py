@@ -155,9 +155,9 @@ def test_half_precision_streams_in_single(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(("build", "factor"), [(models.action_vlad, 100), (models.ta_vlad, 20)])
 def test_500_frames_of_mobilenet(build, factor):
-    backbone = backbones.mobilenet_v2(weights=None, image_size=96)
+    backbone = backbones.mobilenet_v2(weights=None, image_size=64)
     model = build(backbone, C, num_frames=T, num_clusters=16)
-    check_500_frames(sharpen(model, factor), clips(500, size=96))
+    check_500_frames(sharpen(model, factor), clips(500, size=64))
 
 
 @pytest.mark.parametrize("name", ["action_vlad", "shared_gru", "maximum"])
