@@ -105,7 +105,7 @@ def test_plays_in_real_time(video):
         start = time.monotonic()
         late = [time.monotonic() - start - seconds for seconds, _ in frames]
     assert first == 0
-    assert min(late) > -1e-3
+    assert min(late) > -0.05
     assert np.median(late) < 0.3
     assert frames.error is None
 
