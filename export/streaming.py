@@ -77,7 +77,8 @@ def streaming_model(
         raise ValueError(f"`decay` must be in (0, 1]. Received: decay={decay}.")
     model = portable(model)
     layers = {layer.name: layer for layer in model.layers}
-    is_window = "input_extractor" in layers
+    inner = model_of_features(model)
+    is_window = inner is not None
     if not is_window and not set(_INPUTS) & set(layers):
         raise ValueError(
             f"'{model.name}' cannot stream: it is not one model from frames to scores. Stream the "
@@ -89,7 +90,7 @@ def streaming_model(
             f"'{model.name}' cannot stream: it is bidirectional and reads the frames from the last "
             "one too. Train it with bidirectional=False."
         )
-    attends = is_window and "attention_lstm" in {layer.name for layer in _inner(model).layers}
+    attends = inner is not None and "attention_lstm" in {layer.name for layer in inner.layers}
     if carry_state and not attends:
         raise ValueError(
             f"`carry_state` is of attention LSTMs. Received: carry_state=True for '{model.name}'."
@@ -99,8 +100,8 @@ def streaming_model(
             f"`decay` is of models that sum over time; '{model.name}' forgets by itself. "
             f"Received: decay={decay}."
         )
-    if is_window:
-        inputs, outputs = _window_graph(model, carry_state)
+    if inner is not None:
+        inputs, outputs = _window_graph(model, inner, carry_state)
     else:
         inputs, outputs = _running_graph(model, decay)
     return keras.Model(inputs, outputs, name=f"{model.name}_stream")
@@ -217,15 +218,18 @@ def _is_bidirectional(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.Bidirectional) or getattr(layer, "bidirectional", False)
 
 
-def _inner(model: keras.Model) -> keras.Model:
-    """The model of features inside an `end_to_end` one."""
+def model_of_features(model: keras.Model) -> keras.Model | None:
+    """The model of features inside what `tfvlad.models.end_to_end` made; None of another model."""
+    if "input_extractor" not in {layer.name for layer in model.layers}:
+        return None
     return next(layer for layer in model.layers if isinstance(layer, keras.Model))
 
 
-def _window_graph(model: keras.Model, carry_state: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def _window_graph(
+    model: keras.Model, inner: keras.Model, carry_state: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Frame extractors and a window of the last T frames."""
     layers = {layer.name: layer for layer in model.layers}
-    inner = _inner(model)
     num_frames, *frame_shape = model.inputs[0].shape[1:]
     if {x.shape[1] for x in inner.inputs} != {num_frames}:
         raise ValueError(

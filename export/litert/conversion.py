@@ -122,9 +122,7 @@ def _stream_signature(clip_model: ClipModel) -> _Signature:
         given = {name: tf.cast(x, tf.float32) for name, x in tensors.items()}
         outputs = model(given, training=False)
         probabilities = clip_model.normalized(outputs["scores"])
-        # A layer of half precision gives its state in half precision, and takes float32.
-        new = {name: tf.cast(outputs[name], spec.dtype) for name, spec in states.items()}
-        return {"probabilities": probabilities, **new}
+        return {"probabilities": probabilities, **{name: outputs[name] for name in states}}
 
     return _Signature("stream", model, stream, {**frames, **states})
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from export.artifact import FRAME_INPUTS
 from export.clip_model import ClipModel
 from export.serving.preprocessing import crop_frames, decoded_clips, own_clips
-from export.streaming import streaming_model
+from export.streaming import model_of_features, streaming_model
 from tfvlad import compat
 from tfvlad.models import (
     check_attributable,
@@ -87,7 +87,7 @@ def _encoded_frames(clip_model: ClipModel) -> Signature:
 
 def _features(clip_model: ClipModel) -> Signature:
     """Features that a client has extracted, or kept, itself."""
-    network = _model_of_features(clip_model.model)
+    network = model_of_features(clip_model.model)
     if network is not None:
         names = [x.name for x in network.inputs]
     else:
@@ -113,7 +113,7 @@ def _features(clip_model: ClipModel) -> Signature:
 
 
 def _highlight(clip_model: ClipModel) -> Signature:
-    weighted = _attending if _model_of_features(clip_model.model) is not None else _attributing
+    weighted = _attending if model_of_features(clip_model.model) is not None else _attributing
     answer = weighted(clip_model)
     return Signature(
         lambda inputs: answer(clip_model.model_inputs(own_clips(clip_model, inputs))),
@@ -124,7 +124,7 @@ def _highlight(clip_model: ClipModel) -> Signature:
 def _attending(clip_model: ClipModel) -> Callable[[tf.Tensor], Tensors]:
     """What an attention LSTM attends to, the mean over its steps."""
     model = clip_model.model
-    inner = _model_of_features(model)
+    inner = model_of_features(model)
     if inner is None or "attention_lstm" not in {layer.name for layer in inner.layers}:
         raise _NotOfferedError(f"'{model.name}' does not attend to frames.")
     extractors = [x for x in model.layers if x.name in ("input_extractor", "attended_extractor")]
@@ -211,13 +211,6 @@ def _stream(clip_model: ClipModel) -> Signature:
             shape, dtype = (None, None, None, shape[-1]), tf.uint8
         specs[name] = tf.TensorSpec(shape, dtype, name=name)
     return Signature(answer, specs)
-
-
-def _model_of_features(model: keras.Model) -> keras.Model | None:
-    """The model of features in what `tfvlad.models.end_to_end` made."""
-    if "input_extractor" not in {layer.name for layer in model.layers}:
-        return None
-    return next(layer for layer in model.layers if isinstance(layer, keras.Model))
 
 
 _BUILDERS: dict[str, Callable[[ClipModel], Signature]] = {
