@@ -62,6 +62,16 @@ def write_video(path: Path, color: int, *, num_frames: int = 6, seed: int = 0) -
     return path
 
 
+def write_parts(folder: Path, *, num_train: int, num_test: int) -> Path:
+    """Folders `train` and `test` of two classes, green and red."""
+    for part, count in (("train", num_train), ("test", num_test)):
+        for color, name in enumerate(("green", "red")):
+            for i in range(count):
+                path = folder / part / name / f"{part}{i}.mp4"
+                write_video(path, 1 - color, seed=i + 10 * (part == "test"))
+    return folder
+
+
 def write_broken(path: Path, kind: str, source: Path) -> Path:
     """A file that is no video, an empty one, or the first half of one."""
     contents = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_video
+from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_parts, write_video
 from tfvlad.cli.clip_sources import flow_folder
 
 SMALL = (
@@ -26,13 +26,7 @@ def train(data, run, *options):
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "videos"
-    for part, count in (("train", 4), ("test", 2)):
-        for color, name in enumerate(("green", "red")):
-            for i in range(count):
-                path = folder / part / name / f"{part}{i}.mp4"
-                write_video(path, 1 - color, seed=i + 10 * (part == "test"))
-    return folder
+    return write_parts(tmp_path_factory.mktemp("data") / "videos", num_train=4, num_test=2)
 
 
 @pytest.fixture(scope="module")
