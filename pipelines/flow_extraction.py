@@ -102,8 +102,17 @@ def extract_flow(
                     raise _StoppedError
                 bar.advance(frames_task)
 
+            def extract(video: str, path: str) -> None:
+                try:
+                    _extract(video, path, settings, on_frame)
+                except BrokenVideoError:
+                    raise
+                except BaseException:
+                    stopped.set()  # here, so that no thread begins another video
+                    raise
+
             futures = {
-                pool.submit(_extract, video, path, settings, on_frame): video
+                pool.submit(extract, video, path): video
                 for video, path in pending.items()
             }
             for future in as_completed(futures):
