@@ -32,13 +32,13 @@ format: $(VENV)/installed
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --editable ".[dev,bench,export]"
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev,bench,export,tune]"
 	touch $@
 
 $(ADDONS_VENV)/installed: setup.cfg pyproject.toml
 	$(ADDONS_PYTHON) -m venv $(ADDONS_VENV)
 	$(ADDONS_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(ADDONS_VENV)/bin/python -m pip install --quiet --editable ".[addons,dev,bench]"
+	$(ADDONS_VENV)/bin/python -m pip install --quiet --editable ".[addons,dev,bench,tune]"
 	touch $@
 
 clean:

@@ -9,6 +9,7 @@ _MODULES = {
     "clip_model": ("ClipModel",),
     "litert.conversion": ("convert_litert",),
     "parity": ("ParityError", "check_parity"),
+    "litert.latency": ("litert_latency_ms",),
     "litert.metadata": ("read_class_names",),
     "publishing": ("export_litert", "export_saved_model"),
     "litert.quantization": ("quantization_aware",),

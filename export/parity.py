@@ -84,7 +84,7 @@ def check_parity(
     """
     batches = [{stream: frames[np.newaxis] for stream, frames in clip.items()} for clip in clips]
     expected = np.stack([answer(clip) for clip in batches])
-    answered, seconds = _run_artifact(artifact, clips, num_threads)
+    answered, seconds = run_artifact(artifact, clips, num_threads)
     for what, found in {"model": [expected], f"{precision} export": answered.values()}.items():
         if not all(np.isfinite(probabilities).all() for probabilities in found):
             raise ParityError(f"The {what} gives numbers that are not finite.")
@@ -138,7 +138,7 @@ def made_clips(clip_model: ClipModel, num_clips: int = 4, seed: int = 0) -> list
     ]
 
 
-def _run_artifact(
+def run_artifact(
     artifact: Path, clips: Sequence[Clip], num_threads: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The answers of each signature, and the seconds of each clip."""

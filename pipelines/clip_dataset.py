@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -123,6 +124,12 @@ class VideoClipSource:
         """Returns a source of the chosen records with the same settings."""
         source = copy.copy(self)
         source._choose(tuple(self.records[i] for i in indices))
+        return source
+
+    def with_num_frames(self, num_frames: int) -> VideoClipSource:
+        """Returns a source of the same records with clips of another length."""
+        source = copy.copy(self)
+        source.reader = dataclasses.replace(self.reader, num_frames=num_frames)
         return source
 
     def fingerprints(self, augment: bool = False) -> list[str]:

@@ -111,10 +111,7 @@ def extract_flow(
                     stopped.set()  # here, so that no thread begins another video
                     raise
 
-            futures = {
-                pool.submit(extract, video, path): video
-                for video, path in pending.items()
-            }
+            futures = {pool.submit(extract, video, path): video for video, path in pending.items()}
             for future in as_completed(futures):
                 try:
                     future.result()

@@ -122,6 +122,10 @@ class MemoryClips:
             self.frames[chosen], self.labels[chosen], self.class_names, names, self.decoded
         )
 
+    def with_num_frames(self, num_frames: int) -> MemoryClips:
+        frames = self.frames[..., np.arange(num_frames) % self.clip_shape[-4], :, :, :]
+        return MemoryClips(frames, self.labels, self.class_names, self.names, self.decoded)
+
     def clips(self, augment: bool, variant: int) -> Iterator[np.ndarray]:
         for name, clip in zip(self.names, self.frames, strict=True):
             self.decoded.append(name)
@@ -153,3 +157,70 @@ class MemoryClips:
     def _rolled(name: str, clip: np.ndarray, variant: int) -> np.ndarray:
         pixels = np.random.default_rng([variant, *name.encode()]).integers(1, 32)
         return np.roll(clip, pixels, axis=-2)
+
+
+class MemoryFeatures:
+    """A `tfvlad.training.FeatureSource` in memory: noise, moved by the class."""
+
+    class_names = ("one", "two", "three")
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        num_steps: Sequence[int] = (3, 4),
+        num_channels: Sequence[int] = (5, 6),
+        num_sets: int = 2,
+        multi_label: bool = False,
+        seed: int = 0,
+    ):
+        self.arguments = {"num_channels": num_channels, "num_sets": num_sets}
+        self.arguments |= {"multi_label": multi_label, "seed": seed}
+        labels = (np.arange(count) % 3).astype("int32")
+        shapes = list(zip(num_steps, num_channels, strict=True))[:num_sets]
+        self.sets = [
+            normal(count, *shape, seed=seed + n) + labels[:, None, None]
+            for n, shape in enumerate(shapes)
+        ]
+        self.labels = labels
+        if multi_label:
+            self.labels = np.eye(3, dtype="float32")[labels]
+            self.labels[::2, 0] = 1
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def with_num_steps(self, num_steps: Sequence[int]) -> MemoryFeatures:
+        return MemoryFeatures(len(self), num_steps=num_steps, **self.arguments)
+
+    def fingerprints(self, augment: bool) -> list[str]:
+        return [f"{self.seed} {i} {augment}" for i in range(len(self))]
+
+    def dataset(self, batch_size: int, shuffle: bool, augment: bool, epoch: Any) -> Any:
+        import tensorflow as tf
+
+        def batches() -> Iterator[tuple[Any, np.ndarray]]:
+            number = epoch() if callable(epoch) else epoch
+            order = np.arange(len(self))
+            if shuffle:
+                order = np.random.default_rng(number).permutation(order)
+            for start in range(0, len(self), batch_size):
+                batch = order[start : start + batch_size]
+                noise = 0.1 * normal(1, seed=number)[0] if augment else 0.0
+                inputs = tuple(features[batch] + np.float32(noise) for features in self.sets)
+                yield inputs if len(inputs) > 1 else inputs[0], self.labels[batch]
+
+        specs = tuple(tf.TensorSpec((None, *x.shape[1:]), tf.float32) for x in self.sets)
+        signature = (
+            specs if len(specs) > 1 else specs[0],
+            tf.TensorSpec((None, *self.labels.shape[1:]), self.labels.dtype),
+        )
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        return dataset.apply(tf.data.experimental.assert_cardinality(-(-len(self) // batch_size)))
+
+    def test_chunks(self, num_chunks: int, flipped: bool) -> Iterator[tuple[np.ndarray, ...]]:
+        for clip in zip(*self.sets, strict=True):
+            yield tuple(
+                np.stack([part + n for n in range(num_chunks * (1 + flipped))]) for part in clip
+            )

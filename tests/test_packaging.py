@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import PROJECT
 
 PACKAGES = ("tfvlad", "pipelines", "tuning", "export")
-EXTRAS = {"addons", "dev", "bench"}
+EXTRAS = {"addons", "bench", "dev", "export", "tfds", "tune"}
 
 
 def setup_cfg():

@@ -26,12 +26,58 @@ if KERAS_3 and keras.backend.backend() != "tensorflow":
 NO_AUTOCAST = {"autocast": False} if KERAS_3 else {"experimental_autocast": False}
 
 
+# tensorflow-addons has no release for Keras 3.
+_HAS_ADDONS = not KERAS_3 and importlib.util.find_spec("tensorflow_addons") is not None
+
+# The optimizers of a training stage.
+OPTIMIZERS = ("adam", "sgd", *(("rectified_adam", "lookahead") if _HAS_ADDONS else ()))
+
+
+def make_optimizer(
+    name: str,
+    learning_rate: float,
+    *,
+    momentum: float,
+    epsilon: float,
+    clip_norm: float | None,
+    weight_decay: float | None,
+) -> keras.optimizers.Optimizer:
+    """An optimizer of `OPTIMIZERS`: two of them are tensorflow-addons', on Keras' legacy class.
+
+    "lookahead" is that of Zhang et al. (6 steps, step size 0.5) around Adam.
+    """
+    shared: dict[str, Any] = {} if clip_norm is None else {"clipnorm": clip_norm}
+    if name == "adam":
+        return keras.optimizers.Adam(
+            learning_rate, epsilon=epsilon, weight_decay=weight_decay, **shared
+        )
+    if name == "sgd":
+        return keras.optimizers.SGD(
+            learning_rate, momentum=momentum, weight_decay=weight_decay, **shared
+        )
+    import tensorflow_addons as tfa
+
+    if name == "rectified_adam":
+        return tfa.optimizers.RectifiedAdam(
+            learning_rate, epsilon=epsilon, weight_decay=weight_decay or 0.0, **shared
+        )
+    if weight_decay:
+        inner = tfa.optimizers.AdamW(weight_decay, learning_rate, epsilon=epsilon, **shared)
+    else:
+        inner = keras.optimizers.legacy.Adam(learning_rate, epsilon=epsilon, **shared)
+    return tfa.optimizers.Lookahead(inner)
+
+
 def optimizer_variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
-    """The variables of a built optimizer: a property in Keras 3, a callable list in Keras 2.15."""
+    """The variables of a built optimizer.
+
+    A property in Keras 3, a callable list in Keras 2.15, and without those of a wrapped optimizer
+    in its legacy class.
+    """
     variables = optimizer.variables
-    return list(
-        variables() if callable(variables) and not isinstance(variables, list) else variables
-    )
+    if not callable(variables) or isinstance(variables, list):
+        return list(variables)
+    return list(optimizer.weights)
 
 
 def first_input(layer: keras.layers.Layer) -> Any:
@@ -50,8 +96,11 @@ def input_names(model: keras.Model) -> list[str]:
 
 
 def build_optimizer(model: keras.Model) -> None:
-    """Create the optimizer's slots; Keras 2.15 wants a list of tf.Variable, Keras 3 its own."""
-    if not getattr(model.optimizer, "built", False):
+    """Create the optimizer's slots, which Keras 2.15's legacy class does under another name."""
+    if not hasattr(model.optimizer, "build"):
+        model.optimizer.iterations  # noqa: B018 (made when it is first asked for)
+        model.optimizer._create_all_weights(model.trainable_variables)
+    elif not getattr(model.optimizer, "built", False):
         model.optimizer.build(model.trainable_variables)
 
 

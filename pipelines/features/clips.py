@@ -114,6 +114,18 @@ class FeatureClipSource:
         source._choose(tuple(self.records[i] for i in indices))
         return source
 
+    def with_num_steps(self, num_steps: Sequence[int]) -> FeatureClipSource:
+        """Returns a source of the same records with other numbers of steps, N and T."""
+        return FeatureClipSource(
+            self.records,
+            self.class_names,
+            self.folders,
+            num_steps=num_steps,
+            chunk_frames=self.chunk_frames,
+            multi_label=self.multi_label,
+            seed=self.seed,
+        )
+
     def fingerprints(self, augment: bool = False) -> list[str]:
         """Returns, for each clip, a hash of everything that its features depend on."""
         settings: list = [_FORMAT_VERSION, self.num_steps, self.chunk_frames]

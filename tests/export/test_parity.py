@@ -73,7 +73,7 @@ def answers(monkeypatch, clips):
 
     def set_answers(probabilities):
         found = {"classify": np.asarray(probabilities)}, np.ones(len(clips))
-        monkeypatch.setattr(parity, "_run_artifact", lambda *arguments: found)
+        monkeypatch.setattr(parity, "run_artifact", lambda *arguments: found)
 
     return set_answers
 
@@ -115,7 +115,7 @@ def test_a_model_that_gives_no_numbers(tmp_path, clips, answers):
 def test_every_signature_is_proved(tmp_path, clips, monkeypatch):
     expected = np.stack([answer({"frames": clip["frames"][np.newaxis]}) for clip in clips])
     found = {"serving_default": expected, "stream": expected[0] + [0.001, -0.001, 0]}
-    monkeypatch.setattr(parity, "_run_artifact", lambda *arguments: (found, np.ones(5)))
+    monkeypatch.setattr(parity, "run_artifact", lambda *arguments: (found, np.ones(5)))
     with pytest.raises(ParityError, match=r"largest difference 0\.001 of 'stream'"):
         check_parity(tmp_path, answer, clips)
 

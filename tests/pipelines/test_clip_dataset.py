@@ -50,6 +50,23 @@ def test_source_describes_itself(source):
     assert source.clip_shape == (4, 32, 32, 3)
 
 
+@pytest.mark.parametrize("num_frames", [1, 4, 9])
+def test_another_number_of_frames(annotations, index, source, num_frames):
+    expected = VideoClipSource(
+        annotations.records,
+        annotations.class_names,
+        index=index,
+        color_jitter=0.2,
+        **{**SETTINGS, "num_frames": num_frames},
+    )
+    found = source.with_num_frames(num_frames)
+    assert found.clip_shape == (num_frames, 32, 32, 3)
+    assert found.fingerprints(True) == expected.fingerprints(True)
+    for one, other in zip(found.clips(True, 1), expected.clips(True, 1), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert source.clip_shape == (4, 32, 32, 3)
+
+
 def test_clips_are_the_centre_crops_of_uniform_frames(source):
     clips = list(source.clips())
     assert len(clips) == 7

@@ -44,11 +44,20 @@ def refuse_options(names: Collection[str | None], why: str) -> None:
     Raises:
         ValueError: one of them was given.
     """
+    for name, option in given_options().items():
+        if name in names:
+            raise ValueError(f"{option} has no effect on {why}. Leave it out.")
+
+
+def given_options() -> dict[str | None, str]:
+    """The options that the running command was given: {"num_clusters": "--clusters"}."""
     context = click.get_current_context()
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in names and source is click.core.ParameterSource.COMMANDLINE:
-            raise ValueError(f"{parameter.opts[0]} has no effect on {why}. Leave it out.")
+    return {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "")
+        is click.core.ParameterSource.COMMANDLINE
+    }
 
 
 def read_split(data: str, lists: str | None, split: int, test_data: str | None) -> Split:

@@ -69,6 +69,11 @@ class ExportClips(NamedTuple):
     broken: list[BrokenVideo]
 
 
+def input_names(config: RunConfig) -> tuple[str, ...]:
+    """What a run's model takes, "frames" and "flow", in its order."""
+    return tuple(_INPUTS[stream] for stream in config.streams)
+
+
 def load_exportable(
     paths: Sequence[str],
     *,
@@ -124,7 +129,7 @@ def clips_of_videos(exportable: Exportable, videos: Sequence[str], place: Path) 
     sources: dict[str, ClipSource] = {}
     broken: list[BrokenVideo] = []
     for number, config in enumerate(exportable.configs):
-        names = [_INPUTS[stream] for stream in config.streams]
+        names = input_names(config)
         if set(names) <= set(sources):
             continue
         folder = place / str(number)
@@ -207,7 +212,7 @@ def sources_of_run(
     kept, broken = leave_out_broken(config, records, indexes, len(records))
     if not kept:
         return None
-    names = [_INPUTS[stream] for stream in config.streams]
+    names = input_names(config)
     sources = dict(zip(names, streams_of(clip_source(config, kept, indexes)), strict=True))
     return RunClips(sources, tuple(clip_names(kept)), broken)
 
@@ -233,7 +238,7 @@ def _load(path: Path, class_names: str | None) -> Exportable:
     clip_model = ClipModel(
         model,
         tuple(config.class_names),
-        tuple(_INPUTS[stream] for stream in config.streams),
+        input_names(config),
         config.multi_label,
         config.short_side,
         description,

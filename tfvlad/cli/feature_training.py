@@ -29,6 +29,7 @@ from tfvlad.cli.run_folder import (
     report_broken,
     save_model,
     save_scores,
+    tell_parts,
 )
 from tfvlad.training import (
     Stage,
@@ -52,80 +53,36 @@ def train_on_features(
     split: int,
     seed: int,
     console: Console,
-    lists: str | None,
-    model_name: str,
-    attended: str | None,
-    num_steps: int,
-    num_attended: int,
-    sampling: str,
-    chunk_frames: int,
-    validation_fraction: float,
-    batch_size: int,
-    initialize_from: str | None,
-    test_chunks: int,
-    max_broken: int | None,
     **options: Any,
 ) -> dict[str, Any]:
     """Train, choose on the validation set, test; returns the measures."""
     started = time.monotonic()
-    folders = _feature_folders(model_name, data, attended)
-    sets = [asdict(FeatureSet.load(path)) for path in folders]
-    records, broken = _leave_out(read_split(data, lists, split, None), folders, max_broken)
-    training, validation = set_validation_aside(records, validation_fraction, seed)
-    several = [r for r in (*records.train, *records.test) if len(r.labels) != 1]
-    config = FeatureRunConfig(
-        model=model_name,
-        model_options=_model_options(model_name, options),
-        class_names=list(records.class_names),
-        multi_label=bool(several),
-        feature_sets=sets,
-        num_steps=[num_steps, num_attended][: len(folders)],
-        chunk_frames=chunk_frames if sampling == "chunk" else None,
-        data={
-            "data": os.path.abspath(data),
-            "attended": attended and os.path.abspath(attended),
-            "lists": lists and os.path.abspath(lists),
-            "split": split,
-        },
-        training={
-            "stage": vars(_stage(options, -(-len(training) // batch_size))),
-            "batch_size": batch_size,
-            "seed": seed,
-            "initialize_from": initialize_from and os.path.abspath(initialize_from),
-            "validation_fraction": validation_fraction,
-        },
-    )
+    config, parts, broken = plan_run(data, split, seed, options)
     # The same command gives the same figures, also when it was killed in between.
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+    folders = feature_folders(options["model_name"], data, options["attended"])
     source = functools.partial(feature_source, config, folders, seed=seed)
-    parts = {"train": training, "validation": validation, "test": records.test}
     sources = {part: source(found) for part, found in parts.items()}
     model = build_feature_model(config)
-    if initialize_from is not None:
-        initialize(model, config, Path(initialize_from))
+    if options["initialize_from"] is not None:
+        initialize(model, config, Path(options["initialize_from"]))
     config.save(folder)
     report_broken(broken, folder, console)
-    console.print(
-        f"{len(records.class_names)} classes, "
-        f"{'several labels' if config.multi_label else 'one label'} a clip: {len(training)} "
-        f"training, {len(validation)} validation, {len(records.test)} test clips",
-        markup=False,
-        highlight=False,
-    )
+    tell_parts(config, parts, console)
     fit_on_features(
         model,
         sources["train"],
         sources["validation"],
         folder,
         stage=Stage(**config.training["stage"]),
-        batch_size=batch_size,
+        batch_size=options["batch_size"],
         seed=seed,
     )
-    write_lists(folder / "lists.csv", parts, records.class_names)
+    write_lists(folder / "lists.csv", parts, config.class_names)
     test = sources["test"]
-    scores = predict_clips(model, test, test_chunks)
-    report = save_scores(folder, scores, test.labels, clip_names(records.test), config.class_names)
+    scores = predict_clips(model, test, options["test_chunks"])
+    report = save_scores(folder, scores, test.labels, clip_names(parts["test"]), config.class_names)
     save_model(model, folder, 1)
     result = {
         "run": str(folder),
@@ -138,6 +95,49 @@ def train_on_features(
     }
     (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def plan_run(
+    data: str, split: int, seed: int, options: dict[str, Any]
+) -> tuple[FeatureRunConfig, dict[str, tuple[VideoRecord, ...]], list[BrokenVideo]]:
+    """What a run is: its configuration, its training, validation and test clips, and the broken.
+
+    Args:
+        data: the features of the clips, or of the input-data.
+        split: number of the official split.
+        seed: of the validation clips.
+        options: of `tfvlad train`.
+    """
+    model, lists = options["model_name"], options["lists"]
+    folders = feature_folders(model, data, options["attended"])
+    records, broken = _leave_out(
+        read_split(data, lists, split, None), folders, options["max_broken"]
+    )
+    training, validation = set_validation_aside(records, options["validation_fraction"], seed)
+    several = [r for r in (*records.train, *records.test) if len(r.labels) != 1]
+    config = FeatureRunConfig(
+        model=model,
+        model_options=_model_options(model, options),
+        class_names=list(records.class_names),
+        multi_label=bool(several),
+        feature_sets=[asdict(FeatureSet.load(path)) for path in folders],
+        num_steps=[options["num_steps"], options["num_attended"]][: len(folders)],
+        chunk_frames=options["chunk_frames"] if options["sampling"] == "chunk" else None,
+        data={
+            "data": _absolute(data),
+            "attended": _absolute(options["attended"]),
+            "lists": _absolute(lists),
+            "split": split,
+        },
+        training={
+            "stage": vars(_stage(options, -(-len(training) // options["batch_size"]))),
+            "batch_size": options["batch_size"],
+            "seed": seed,
+            "initialize_from": _absolute(options["initialize_from"]),
+            "validation_fraction": options["validation_fraction"],
+        },
+    )
+    return config, {"train": training, "validation": validation, "test": records.test}, broken
 
 
 def feature_source(
@@ -213,12 +213,21 @@ def initialize(model: keras.Model, config: FeatureRunConfig, run: Path) -> None:
         layer.set_weights(weights)
 
 
-def _feature_folders(model_name: str, data: str, attended: str | None) -> list[str]:
+def feature_folders(model_name: str, data: str, attended: str | None) -> list[str]:
+    """The feature sets that a model takes.
+
+    Raises:
+        ValueError: it takes no attended features.
+    """
     if model_name == "attention-lstm":
         return [data, attended or data]
     if attended is not None:
         raise ValueError(f"{model_name} attends to nothing. Received: --attended {attended}.")
     return [data]
+
+
+def _absolute(path: str | None) -> str | None:
+    return path and os.path.abspath(path)
 
 
 def _model_options(model_name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -237,6 +246,7 @@ def _stage(options: dict[str, Any], steps_per_epoch: int) -> Stage:
         "epochs": options["max_epochs"],
         "learning_rate": options["learning_rate"],
         "patience": options["patience"],
+        "optimizer": options["optimizer"],
         "weight_decay": options["weight_decay"],
     }
     given = {name: value for name, value in changes.items() if value is not None}

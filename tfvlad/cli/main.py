@@ -16,6 +16,7 @@ _COMMANDS = {
     "flow": ("tfvlad.cli.flow", "Compute the optical flow of videos."),
     "train": ("tfvlad.cli.train", "Train a classifier on labelled videos and test it."),
     "ablation": ("tfvlad.cli.ablation", "Train variants of a model and compare them."),
+    "tune": ("tfvlad.cli.tune", "Search for a model's best hyper-parameters."),
     "evaluate": ("tfvlad.cli.evaluate", "Test a trained model on labelled videos."),
     "compare": ("tfvlad.cli.compare", "Paired difference of runs on the same test clips."),
     "ensemble": ("tfvlad.cli.ensemble", "Average the class probabilities of runs."),

@@ -8,7 +8,7 @@ import json
 import os
 import reprlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -159,6 +159,20 @@ def check_is_free(folder: Path, marker: str = "config.json") -> None:
             f"'{folder}' is not empty and is no run folder: it has no {marker}. "
             "Choose a new folder."
         )
+
+
+def tell_parts(
+    config: RunConfig | FeatureRunConfig, parts: Mapping[str, Sequence[Any]], console: Console
+) -> None:
+    """Say how many clips a run learns from, is chosen on and is tested on."""
+    labels = "several labels" if config.multi_label else "one label"
+    names = {"train": "training", "validation": "validation", "test": "test"}
+    counts = ", ".join(f"{len(clips)} {names[part]}" for part, clips in parts.items())
+    console.print(
+        f"{len(config.class_names)} classes, {labels} a clip: {counts} clips",
+        markup=False,
+        highlight=False,
+    )
 
 
 def report_broken(broken: Sequence[BrokenVideo], folder: Path, console: Console) -> None:

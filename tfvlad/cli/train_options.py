@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import click
 
+# On every stack; a stage refuses those that its own has not.
+OPTIMIZERS = ("adam", "sgd", "rectified_adam", "lookahead")
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -54,6 +56,18 @@ _SHARED_OPTIONS = (
         help="The paper that the optimizer follows: the learning rate is halved (ta-vlad), or "
         "divided by 10, gradients clipped and weights decayed (action-vlad); for features SGD with "
         "early stopping (attention-lstm), or its fine-tuning for several labels (hollywood2).",
+    ),
+    click.option(
+        "--optimizer",
+        type=click.Choice([name.replace("_", "-") for name in OPTIMIZERS]),
+        callback=lambda context, parameter, value: value and value.replace("-", "_"),
+        help="The recipe's by default; the last two are of tensorflow-addons.",
+    ),
+    click.option(
+        "--patience",
+        type=click.IntRange(min=1),
+        help="Epochs without a better one after which a stage ends; by default the recipe's, of "
+        "videos none.",
     ),
     click.option(
         "--weight-decay",
@@ -324,11 +338,6 @@ _FEATURE_OPTIONS = (
         "--learning-rate",
         type=click.FloatRange(min=0, min_open=True),
         help="Of a model of features; the recipe's by default.",
-    ),
-    click.option(
-        "--patience",
-        type=click.IntRange(min=1),
-        help="Epochs without a lower validation loss after which a model of features is finished.",
     ),
     click.option(
         "--initialize-from",

@@ -42,6 +42,7 @@ from tfvlad.cli.run_folder import (
     report_broken,
     save_model,
     save_scores,
+    tell_parts,
 )
 from tfvlad.evaluation import EvaluationReport
 from tfvlad.training import (
@@ -88,7 +89,7 @@ def train_one(
     # The same command gives the same figures, also when it was killed in between.
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    config, stages, networks = _plan(data, records, split, seed, options)
+    config, stages, networks = plan_run(data, records, split, seed, options)
     model = build_model(config, networks)
     if options["one_bag"]:
         check_one_bag(model)
@@ -98,17 +99,10 @@ def train_one(
         result = json.loads((folder / "result.json").read_text())
         if result.get("views") == views:
             return result
-    records, indexes, num_broken = _leave_out_broken(
-        config, records, folder, root, options, console
-    )
+    records, indexes, num_broken = usable_records(config, records, folder, root, options, console)
     training, validation = set_validation_aside(records, fraction, seed)
-    console.print(
-        f"{len(records.class_names)} classes, "
-        f"{'several labels' if config.multi_label else 'one label'} a clip: {len(training)} "
-        f"training, {len(validation)} validation, {len(records.test)} test clips",
-        markup=False,
-        highlight=False,
-    )
+    parts = {"train": training, "validation": validation, "test": records.test}
+    tell_parts(config, parts, console)
     source = functools.partial(
         clip_source, config, indexes=indexes, color_jitter=options["color_jitter"]
     )
@@ -127,7 +121,6 @@ def train_one(
         cache=cache,
         num_cached_crops=options["cached_crops"],
     )
-    parts = {"train": training, "validation": validation, "test": records.test}
     write_lists(folder / "lists.csv", parts, records.class_names)
     crops, num_clips = int(options["test_crops"]), options["test_clips"]
     test = clip_source(config, records.test, indexes, test_crops=crops, test_clips=num_clips)
@@ -211,7 +204,7 @@ def _absolute(path: str | None) -> str | None:
     return path and os.path.abspath(path)
 
 
-def _plan(
+def plan_run(
     data: str, records: Split, split: int, seed: int, options: dict[str, Any]
 ) -> tuple[RunConfig, list[Stage], tuple[Backbone, ...]]:
     """What a run is: its configuration, its stages and its backbones with their first weights."""
@@ -271,7 +264,7 @@ def _freed_block(network: Backbone, options: dict[str, Any]) -> str:
     return name
 
 
-def _leave_out_broken(
+def usable_records(
     config: RunConfig,
     records: Split,
     folder: Path,
@@ -313,6 +306,8 @@ def _stages(options: dict[str, Any], freed_block: str) -> list[Stage]:
             epochs=epochs,
             learning_rate=learning_rate,
             decay_epochs=decay_epochs,
+            optimizer=options["optimizer"] or stage.optimizer,
+            patience=options["patience"],
             weight_decay=stage.weight_decay if decay is None else decay,
         )
         for stage, epochs, learning_rate, decay_epochs in zip(

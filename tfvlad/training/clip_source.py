@@ -35,6 +35,9 @@ class ClipSource(Protocol):
     def subset(self, indices: Sequence[int]) -> ClipSource:
         """The chosen clips with the same settings."""
 
+    def with_num_frames(self, num_frames: int) -> ClipSource:
+        """The same clips with another number of frames T: what a search over it asks for."""
+
     def clips(self, augment: bool, variant: int) -> Iterator[np.ndarray]:
         """uint8 clips of shape `clip_shape` in order.
 
@@ -66,6 +69,9 @@ class FeatureSource(Protocol):
 
     def fingerprints(self, augment: bool) -> list[str]:
         """For each clip, a text that changes whenever its features would."""
+
+    def with_num_steps(self, num_steps: Sequence[int]) -> FeatureSource:
+        """The same clips with other numbers of steps: what a search over them asks for."""
 
     def dataset(
         self, batch_size: int, shuffle: bool, augment: bool, epoch: int | Callable[[], int]

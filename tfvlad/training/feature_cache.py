@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import Progress
 
@@ -62,11 +64,14 @@ class FeatureCache:
     A file's name is a hash of everything its content depends on: the video and how it is sampled,
     cropped and augmented, the network's layers and weights, the data type. A changed setting
     therefore never meets a stale file, and runs, splits and models share a folder. An extraction
-    that was killed goes on where it stopped.
+    that was killed goes on where it stopped; of several processes one extracts and the others wait.
 
     Args:
         folder: where the files are kept; made when missing.
         dtype: "float32" or "float16", which takes half the space.
+
+    Attributes:
+        extraction_seconds: spent in the networks so far, decoding included.
     """
 
     def __init__(self, folder: str | os.PathLike[str], dtype: str = "float32"):
@@ -74,6 +79,8 @@ class FeatureCache:
             raise ValueError(f'`dtype` must be "float32" or "float16". Received: dtype={dtype!r}.')
         self.folder = Path(folder)
         self.dtype = dtype
+        self.extraction_seconds = 0.0
+        self._lock = FileLock(self.folder / ".lock")
 
     def features(
         self,
@@ -106,15 +113,19 @@ class FeatureCache:
         features = ClipFeatures(
             paths, (*source.clip_shape[:-3], *network.output_shape[1:]), self.dtype
         )
-        missing = [i for i, path in enumerate(paths) if not path.exists()]
-        if not missing:
+        if all(path.exists() for path in paths):
             return features
-        wanted = source.subset(missing)
-        if through is None:
-            clips = wanted.clips(augment, variant)
-        else:
-            clips = iter(self.features(through, wanted, augment=augment, variant=variant))
-        self._extract(network, clips, features, missing)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            missing = [i for i, path in enumerate(paths) if not path.exists()]
+            if not missing:  # another process has extracted them in the meantime
+                return features
+            wanted = source.subset(missing)
+            if through is None:
+                clips = wanted.clips(augment, variant)
+            else:
+                clips = iter(self.features(through, wanted, augment=augment, variant=variant))
+            self._extract(network, clips, features, missing)
         return features
 
     def _extract(
@@ -124,7 +135,7 @@ class FeatureCache:
         features: ClipFeatures,
         missing: list[int],
     ) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
         clip_bytes = int(np.prod(features.shape[1:])) * features.dtype.itemsize
         _check_room(self.folder, len(missing) * clip_bytes)
 
@@ -138,6 +149,7 @@ class FeatureCache:
                 # (..., T, H, W, 3) -> (frames, H, W, 3)
                 maps = extract(clip.reshape(-1, *clip.shape[-3:])).numpy()
                 save_array(features.paths[i], maps.reshape(features.shape[1:]).astype(self.dtype))
+        self.extraction_seconds += time.monotonic() - started
 
 
 class CachedClips:

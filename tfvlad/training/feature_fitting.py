@@ -30,6 +30,7 @@ def fit_on_features(
     stage: Stage | None = None,
     batch_size: int = 200,
     seed: int = 0,
+    max_epochs: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
     """Train a model of extracted features and leave the best weights in it.
@@ -47,6 +48,8 @@ def fit_on_features(
         batch_size: clips of a batch.
         seed: of dropout. The order and the chunks come from the source's own seed, the model's
             first weights from its making: call `keras.utils.set_random_seed` before that.
+        max_epochs: pause when the run has had as many; the same call with more goes on from there,
+            to the same end.
         callbacks: called in the training.
 
     Returns:
@@ -57,10 +60,9 @@ def fit_on_features(
             not fit the model's head.
         FloatingPointError: the loss is not a number any more.
     """
-    if batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be a positive integer. Received: batch_size={batch_size}."
-        )
+    for name, count in (("batch_size", batch_size), ("max_epochs", max_epochs)):
+        if count is not None and count < 1:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={count}.")
     for name, source in (("training", training), ("validation", validation)):
         if not len(source):
             raise ValueError(f"`{name}` must hold at least one clip. Received: an empty source.")
@@ -91,7 +93,7 @@ def fit_on_features(
             training.dataset(batch_size, True, True, functools.partial(getattr, state, "epoch")),
             validation.dataset(batch_size, False, False, 0),
         )
-        fit_stage(model, datasets, stage, state, folder, seed, callbacks)
+        fit_stage(model, datasets, stage, state, folder, seed, callbacks, max_epochs)
     model.set_weights(state.best_weights)
     # The file holds no optimizer.
     save_stage(keras.Model(model.inputs, model.output, name=model.name), folder, 1)

@@ -36,6 +36,7 @@ def fit_in_stages(
     seed: int = 0,
     cache: FeatureCache | None = None,
     num_cached_crops: int = 4,
+    max_epochs: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
     """Train a clip model stage by stage and leave the best weights in it.
@@ -64,6 +65,8 @@ def fit_in_stages(
             `keras.utils.set_random_seed` before that.
         cache: None computes everything anew in each epoch.
         num_cached_crops: random crops of a training clip that are cached.
+        max_epochs: pause when the run has had as many in all its stages; the same call with more
+            goes on from there, to the same end.
         callbacks: called in each stage.
 
     Returns:
@@ -81,8 +84,9 @@ def fit_in_stages(
                 "its last one. Give `stages` that leave it frozen, or a backbone with `blocks`."
             )
         stages = ta_vlad_stages(list(backbones[0].blocks)[-1])
-    for name, count in (("batch_size", batch_size), ("num_cached_crops", num_cached_crops)):
-        if count < 1:
+    counts = {"batch_size": batch_size, "num_cached_crops": num_cached_crops}
+    for name, count in {**counts, "max_epochs": max_epochs}.items():
+        if count is not None and count < 1:
             raise ValueError(f"`{name}` must be a positive integer. Received: {name}={count}.")
     for name, source in (("training", training), ("validation", validation)):
         if not len(source):
@@ -108,6 +112,8 @@ def fit_in_stages(
     for number in range(state.stage, len(stages)):
         stage = stages[number]
         if number > state.stage:
+            if max_epochs is not None and len(state.history) >= max_epochs:
+                break
             state = TrainingState(state.settings, stage=number, history=state.history)
         if cache is None:
             # Compiled in its place: a stage's file holds no optimizer, with a cache or without.
@@ -141,9 +147,11 @@ def fit_in_stages(
                     from_maps=on_maps,
                     folder=cache.folder if cache else None,
                 )
-            fit_stage(network, datasets, stage, state, folder, seed, callbacks)
+            fit_stage(network, datasets, stage, state, folder, seed, callbacks, max_epochs)
         network.set_weights(state.best_weights)
         save_stage(model, folder, number + 1)
+        if not state.is_finished:
+            break
     return state.history
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvlad import compat
 from tfvlad.models import is_multi_label
 from tfvlad.training.callbacks import EpochSettings, ProgressBar, SaveState
 from tfvlad.training.stages import Stage
@@ -83,11 +84,14 @@ def compile_network(network: keras.Model, stage: Stage, labels: np.ndarray) -> N
         measure = keras.metrics.AUC(
             curve="PR", multi_label=True, num_labels=labels.shape[-1], from_logits=True, name="auc"
         )
-    shared: dict[str, Any] = {"clipnorm": stage.clip_norm, "weight_decay": stage.weight_decay}
-    if stage.momentum is None:
-        optimizer = keras.optimizers.Adam(stage.learning_rate, epsilon=stage.epsilon, **shared)
-    else:
-        optimizer = keras.optimizers.SGD(stage.learning_rate, momentum=stage.momentum, **shared)
+    optimizer = compat.make_optimizer(
+        stage.optimizer,
+        stage.learning_rate,
+        momentum=stage.momentum,
+        epsilon=stage.epsilon,
+        clip_norm=stage.clip_norm,
+        weight_decay=stage.weight_decay,
+    )
     # XLA takes longer to compile the freed convolutions on a CPU than a short stage to run.
     network.compile(optimizer, loss, metrics=[measure], jit_compile=False)
 
@@ -100,16 +104,23 @@ def fit_stage(
     folder: Path,
     seed: int,
     callbacks: Sequence[keras.callbacks.Callback],
+    max_epochs: int | None = None,
 ) -> None:
-    """Train from the state on; the state and the folder are written after every epoch."""
+    """Train from the state on; the state and the folder are written after every epoch.
+
+    The stage is left unfinished when the run has had `max_epochs` before.
+    """
     name = f"stage{state.stage + 1}"
-    progress_bar = ProgressBar(f"Stage {state.stage + 1}", stage.epochs, state.epoch)
+    epochs = stage.epochs
+    if max_epochs is not None:
+        epochs = min(epochs, state.epoch + max(0, max_epochs - len(state.history)))
+    progress_bar = ProgressBar(f"Stage {state.stage + 1}", epochs, state.epoch)
     with progress_bar.bar:
         network.fit(
             datasets[0],
             validation_data=datasets[1],
             initial_epoch=state.epoch,
-            epochs=stage.epochs,
+            epochs=epochs,
             verbose=0,
             shuffle=False,
             callbacks=[
@@ -121,7 +132,7 @@ def fit_stage(
             ],
         )
     # Also where a callback has stopped it early.
-    state.is_finished = True
+    state.is_finished |= state.epoch == stage.epochs or state.epoch < epochs
     state.save(folder / "state.npz")
 
 

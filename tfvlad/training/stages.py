@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tfvlad import compat
+
 # Layers of the clip models; late fusion has a classifier for each stream.
 _GRUS = ("shared_gru", "separate_grus", "flattened_gru")
 _CLASSIFIERS = ("logits", "rgb_logits", "flow_logits")
@@ -12,7 +14,7 @@ _CLASSIFIERS = ("logits", "rgb_logits", "flow_logits")
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training with Adam, or with SGD.
+    """One stage of training.
 
     Args:
         epochs: number of passes over the training clips, the most of them with `patience`.
@@ -20,7 +22,9 @@ class Stage:
         decay_factor: the learning rate is multiplied by it after every `decay_epochs` epochs.
         decay_epochs: see `decay_factor`.
         constant_epochs: epochs before the first decay; `decay_epochs` by default.
-        momentum: of SGD; None trains with Adam.
+        optimizer: "adam", "sgd", or of tensorflow-addons "rectified_adam" (Liu et al.) and
+            "lookahead" (Zhang et al., around Adam).
+        momentum: of SGD.
         patience: end the stage this many epochs after its best one; None ends it after `epochs`.
         best_by: what makes an epoch the best on the validation clips: its "measure" (top-1, or the
             area under the precision-recall curve for several labels; the lower loss among equals)
@@ -29,7 +33,7 @@ class Stage:
         freed_block: block of the backbone from which on its convolutions are trained; None freezes
             the backbone.
         batch_norm: train the freed blocks' batch norms too, and move their statistics.
-        epsilon: of Adam.
+        epsilon: of Adam and its kind.
         clip_norm: upper bound for the norm of each variable's gradient, None for no bound.
         weight_decay: decoupled weight decay (AdamW), None for none.
     """
@@ -39,7 +43,8 @@ class Stage:
     decay_factor: float = 0.5
     decay_epochs: int = 5
     constant_epochs: int | None = None
-    momentum: float | None = None
+    optimizer: str = "adam"
+    momentum: float = 0.9
     patience: int | None = None
     best_by: str = "measure"
     trainable_layers: tuple[str, ...] | None = None
@@ -58,7 +63,12 @@ class Stage:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be positive or None. Received: {name}={value}.")
-        if self.momentum is not None and not 0 <= self.momentum < 1:
+        if self.optimizer not in compat.OPTIMIZERS:
+            raise ValueError(
+                f"`optimizer` must be one of {', '.join(compat.OPTIMIZERS)}. "
+                f"Received: optimizer={self.optimizer!r}."
+            )
+        if not 0 <= self.momentum < 1:
             raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={self.momentum}.")
         if self.best_by not in ("measure", "loss"):
             raise ValueError(
@@ -152,7 +162,7 @@ def attention_lstm_stage(steps_per_epoch: int) -> Stage:
         constant_epochs=_epochs(2_512, steps_per_epoch),
         decay_epochs=_epochs(125, steps_per_epoch),
         decay_factor=0.8,
-        momentum=0.9,
+        optimizer="sgd",
         patience=_epochs(1_130, steps_per_epoch),
         best_by="loss",
     )
@@ -177,6 +187,7 @@ def hollywood2_stage(steps_per_epoch: int) -> Stage:
         constant_epochs=_epochs(1_000, steps_per_epoch),
         decay_epochs=1,
         decay_factor=0.8 ** (steps_per_epoch / 125),
+        optimizer="sgd",
         momentum=0.6,
         best_by="loss",
     )

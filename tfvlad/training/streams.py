@@ -55,6 +55,9 @@ class PairedStreams:
     def subset(self, indices: Sequence[int]) -> PairedStreams:
         return PairedStreams([stream.subset(indices) for stream in self.streams])
 
+    def with_num_frames(self, num_frames: int) -> PairedStreams:
+        return PairedStreams([stream.with_num_frames(num_frames) for stream in self.streams])
+
     def clips(self, augment: bool, variant: int) -> Iterator[tuple[np.ndarray, ...]]:
         return zip(*(stream.clips(augment, variant) for stream in self.streams), strict=True)
 

@@ -78,6 +78,17 @@ def test_source_describes_itself(folders):
     assert make_source(folders[:1]).clip_shapes == ((12, 3),)
 
 
+def test_other_numbers_of_steps(folders):
+    found = make_source(folders).with_num_steps((3, 6))
+    expected = make_source(folders, num_steps=(3, 6))
+    assert found.clip_shapes == ((3, 3), (6, 2))
+    assert found.fingerprints(True) == expected.fingerprints(True)
+    for one, other in zip(
+        read_epoch(found.dataset(2)), read_epoch(expected.dataset(2)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_centre_chunks(folders):
     dataset = make_source(folders).dataset(batch_size=2)
     assert dataset.cardinality() == 3

@@ -1,4 +1,5 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import keras
@@ -43,7 +44,7 @@ class TestFeatureCache:
             clips = np.stack(list(source.clips(True, variant)))
             expected = direct(network, clips)
             np.testing.assert_allclose(np.stack(list(features)), expected, rtol=1e-4, atol=1e-4)
-        assert len(list(tmp_path.iterdir())) == 8
+        assert len(list(tmp_path.glob("*.npy"))) == 8
 
     def test_nothing_is_computed_twice(self, network, source, tmp_path):
         FeatureCache(tmp_path).features(network, source)
@@ -76,6 +77,15 @@ class TestFeatureCache:
             options["variant"] = 1
         cache.features(network, source, **options)
         assert len(set(tmp_path.iterdir()) - before) == 4
+
+    def test_of_two_processes_one_extracts(self, source, tmp_path):
+        network = tiny_backbone().model
+        first, second = FeatureCache(tmp_path), FeatureCache(tmp_path)
+        with ThreadPoolExecutor(2) as pool:
+            for cache in (first, second):
+                pool.submit(cache.features, network, source)
+        assert sorted(source.decoded) == sorted(source.names)
+        assert sorted(cache.extraction_seconds > 0 for cache in (first, second)) == [False, True]
 
     def test_trainability_is_not_a_change(self, source, tmp_path):
         backbone = tiny_backbone()

@@ -8,65 +8,14 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import KERAS_MAJOR
-from tests.helpers import normal
+from tests.helpers import MemoryFeatures
 from tfvlad.models import attention_lstm, feature_softmax, plain_lstm
 from tfvlad.training import Stage, fit_on_features, predict_on_features
 
 NUM_STEPS, NUM_ATTENDED, INPUT_CHANNELS, ATTENDED_CHANNELS = 3, 4, 5, 6
 STAGE = Stage(
-    epochs=4, learning_rate=0.05, constant_epochs=2, decay_epochs=1, momentum=0.9, best_by="loss"
+    epochs=4, learning_rate=0.05, constant_epochs=2, decay_epochs=1, optimizer="sgd", best_by="loss"
 )
-
-
-class MemoryFeatures:
-    """A `tfvlad.training.FeatureSource` in memory: noise, moved by the class."""
-
-    class_names = ("one", "two", "three")
-
-    def __init__(self, count, *, num_sets=2, multi_label=False, seed=0):
-        labels = (np.arange(count) % 3).astype("int32")
-        shapes = ((NUM_STEPS, INPUT_CHANNELS), (NUM_ATTENDED, ATTENDED_CHANNELS))[:num_sets]
-        self.sets = [
-            normal(count, *shape, seed=seed + n) + labels[:, None, None]
-            for n, shape in enumerate(shapes)
-        ]
-        self.labels = labels
-        if multi_label:
-            self.labels = np.eye(3, dtype="float32")[labels]
-            self.labels[::2, 0] = 1
-        self.seed = seed
-
-    def __len__(self):
-        return len(self.labels)
-
-    def fingerprints(self, augment):
-        return [f"{self.seed} {i} {augment}" for i in range(len(self))]
-
-    def dataset(self, batch_size, shuffle, augment, epoch):
-        def batches():
-            number = epoch() if callable(epoch) else epoch
-            order = np.arange(len(self))
-            if shuffle:
-                order = np.random.default_rng(number).permutation(order)
-            for start in range(0, len(self), batch_size):
-                batch = order[start : start + batch_size]
-                noise = 0.1 * normal(1, seed=number)[0] if augment else 0.0
-                inputs = tuple(features[batch] + np.float32(noise) for features in self.sets)
-                yield inputs if len(inputs) > 1 else inputs[0], self.labels[batch]
-
-        specs = tuple(tf.TensorSpec((None, *x.shape[1:]), tf.float32) for x in self.sets)
-        signature = (
-            specs if len(specs) > 1 else specs[0],
-            tf.TensorSpec((None, *self.labels.shape[1:]), self.labels.dtype),
-        )
-        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-        return dataset.apply(tf.data.experimental.assert_cardinality(-(-len(self) // batch_size)))
-
-    def test_chunks(self, num_chunks, flipped):
-        for clip in zip(*self.sets, strict=True):
-            yield tuple(
-                np.stack([part + n for n in range(num_chunks * (1 + flipped))]) for part in clip
-            )
 
 
 TRAINING, VALIDATION = MemoryFeatures(9), MemoryFeatures(5, seed=10)

@@ -1,7 +1,11 @@
 import re
 
+import keras
+import numpy as np
 import pytest
 
+from tests.helpers import normal
+from tfvlad import compat
 from tfvlad.training import (
     Stage,
     action_vlad_stages,
@@ -9,6 +13,7 @@ from tfvlad.training import (
     hollywood2_stage,
     ta_vlad_stages,
 )
+from tfvlad.training.training_state import TrainingState
 
 
 def rates(stage):
@@ -72,6 +77,11 @@ def test_constant_epochs_are_those_before_the_first_decay():
             {"constant_epochs": -1},
             "`constant_epochs` must be positive or None. Received: constant_epochs=-1.",
         ),
+        (
+            {"optimizer": "adagrad"},
+            f"`optimizer` must be one of {', '.join(compat.OPTIMIZERS)}. "
+            "Received: optimizer='adagrad'.",
+        ),
         ({"momentum": 1.0}, "`momentum` must be in [0, 1). Received: momentum=1.0."),
         (
             {"best_by": "top1"},
@@ -92,3 +102,48 @@ def test_errors(name, value):
     message = f"`{name}` must be positive. Received: {name}={value}."
     with pytest.raises(ValueError, match=re.escape(message)):
         Stage(**{"epochs": 1, "learning_rate": 0.1, name: value})
+
+
+def trained(name, weight_decay, state=None, epochs=2):
+    """A layer and its state after epochs of a task, from the start or from a state."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.set_weights([normal(4, 3), normal(3)])
+    optimizer = compat.make_optimizer(
+        name, 0.01, momentum=0.9, epsilon=1e-7, clip_norm=5.0, weight_decay=weight_decay
+    )
+    model.compile(optimizer, "mse")
+    if state is not None:
+        state.restore(model)
+    x = normal(12, 4)
+    model.fit(x, x[:, :3], batch_size=4, epochs=epochs, shuffle=False, verbose=0)
+    state = TrainingState({})
+    state.capture(model, is_best=True)
+    return model, state
+
+
+@pytest.mark.parametrize("weight_decay", [None, 0.01])
+@pytest.mark.parametrize("name", compat.OPTIMIZERS)
+def test_every_optimizer_goes_on_from_its_state(name, weight_decay):
+    whole, _ = trained(name, weight_decay, epochs=7)
+    _, state = trained(name, weight_decay, epochs=3)
+    resumed, _ = trained(name, weight_decay, state, epochs=4)
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(whole.get_weights()[0], normal(4, 3))
+    resumed.optimizer.learning_rate = 0.005
+    assert float(resumed.optimizer.learning_rate) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("name", compat.OPTIMIZERS)
+def test_weight_decay_takes_effect(name):
+    plain, decayed = (trained(name, decay)[0].get_weights()[0] for decay in (None, 0.5))
+    assert np.abs(decayed).sum() < np.abs(plain).sum()
+
+
+@pytest.mark.addons
+@pytest.mark.parametrize("name", ["rectified_adam", "lookahead"])
+def test_optimizers_of_tensorflow_addons(name):
+    import tensorflow_addons as tfa
+
+    kinds = {"rectified_adam": tfa.optimizers.RectifiedAdam, "lookahead": tfa.optimizers.Lookahead}
+    assert isinstance(trained(name, None, epochs=1)[0].optimizer, kinds[name])

@@ -1,0 +1,339 @@
+import json
+import os
+import re
+import time
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+import tuning
+from tests.helpers import MemoryClips, tiny_backbone
+from tfvlad.training import FeatureCache, Stage, predict_logits
+from tuning.trial_folder import take_over
+
+TRAINING = MemoryClips.random(8, num_frames=2)
+VALIDATION = MemoryClips.random(5, num_frames=2, seed=1)
+STAGE = Stage(epochs=3, learning_rate=0.05, trainable_layers=("logits", "shared_gru"))
+
+
+def grid(hp):
+    return {"num_clusters": hp.Choice("num_clusters", [2, 4]), "units": hp.Choice("units", [3, 5])}
+
+
+def hyper_model(folder, kind=tuning.TAVLADHyperModel, **options):
+    return kind(
+        tiny_backbone,
+        3,
+        **{
+            "space": grid,
+            "fixed": {"num_frames": 2, "alpha": 5.0, "dropout": 0.0},
+            "stages": [STAGE],
+            "batch_size": 4,
+            "cache": FeatureCache(folder / "features"),
+            "num_cached_crops": 1,
+            **options,
+        },
+    )
+
+
+def search(folder, *, hyper=None, **options):
+    return tuning.search(
+        hyper or hyper_model(folder),
+        TRAINING,
+        VALIDATION,
+        folder / "search",
+        **{"algorithm": "grid", **options},
+    )
+
+
+class QuickHyperModel(keras_tuner.HyperModel):
+    """Trains nothing; its measure grows with the values."""
+
+    max_epochs = 3
+
+    def __init__(self, space=grid):
+        super().__init__()
+        self.settings = {"model": "quick"}
+        self.values = space
+        self.folders = []
+
+    def build(self, hp):
+        self.values(hp)
+        return keras.Sequential(
+            [keras.Input((hp.values["num_clusters"],)), keras.layers.Dense(hp.values["units"])]
+        )
+
+    def fit(self, hp, model, training, validation, *, folder, epochs=None):
+        self.folders.append(folder)
+        epochs = epochs or 3
+        (folder / "history.csv").write_text("".join(f"epoch {n}\n" for n in range(epochs)))
+        (folder / "state.npz").write_text("state")
+        model.save(folder / "stage1.keras")
+        score = (10 * hp.values["num_clusters"] + hp.values["units"]) / 100
+        return {"val_top1": score, "val_mAP": 1 - score, "epochs": epochs, "stages": 1}
+
+
+class InterruptedHyperModel(QuickHyperModel):
+    """Is interrupted in the second trial."""
+
+    def fit(self, hp, *args, **options):
+        if len(self.folders) == 1:
+            raise KeyboardInterrupt
+        return super().fit(hp, *args, **options)
+
+
+class FailingHyperModel(QuickHyperModel):
+    """Has no memory for larger models."""
+
+    def fit(self, hp, *args, **options):
+        if hp.values["units"] > 3:
+            raise MemoryError("no room for the states")
+        return super().fit(hp, *args, **options)
+
+
+def quick_search(folder, hyper=None, **options):
+    return search(folder, hyper=hyper or QuickHyperModel(), **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, search(folder)
+
+
+class TestGrid:
+    def test_every_combination_is_tried_once(self, finished):
+        _, trials = finished
+        tried = {(t.values["num_clusters"], t.values["units"]) for t in trials}
+        assert tried == {(2, 3), (2, 5), (4, 3), (4, 5)}
+        assert [t.status for t in trials] == ["completed"] * 4
+
+    def test_the_features_are_computed_in_the_first_trial(self, finished):
+        _, trials = finished
+        assert trials[0].metrics["extraction_seconds"] > 0
+        assert [t.metrics["extraction_seconds"] for t in trials[1:]] == [0, 0, 0]
+
+    def test_what_is_measured(self, finished):
+        _, trials = finished
+        for trial in trials:
+            model = hyper_model(trial.folder).build(values_of(trial))
+            assert trial.metrics["parameters"] == model.count_params()
+            assert trial.metrics["epochs"] == 3
+            assert trial.score == trial.metrics["val_top1"]
+
+    def test_the_best_model_loads_and_predicts_the_same(self, finished):
+        folder, trials = finished
+        best = json.loads((folder / "search" / "best.json").read_text())
+        assert best["score"] == max(t.score for t in trials)
+        model = keras.models.load_model(folder / "search" / best["model"])
+        found = np.mean(predict_logits(model, VALIDATION).argmax(-1) == VALIDATION.labels)
+        assert found == pytest.approx(best["metrics"]["val_top1"])
+        assert model.get_layer("vlad").num_clusters == best["values"]["num_clusters"]
+
+    def test_its_files(self, finished):
+        folder, _ = finished
+        assert {path.name for path in (folder / "search").iterdir()} == {
+            *("search.json", "trials", "trials.csv", "best.json", "best.keras"),
+            *("heat_map.png", "parallel_coordinates.png", "pareto_parameters.png"),
+        }
+
+    def test_hparams(self, finished):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        _, trials = finished
+        events = EventAccumulator(str(trials[0].folder / "tensorboard"))
+        events.Reload()
+        metadata = events.SummaryMetadata("_hparams_/session_start_info")
+        assert b"num_clusters" in metadata.plugin_data.content
+        assert "val_top1" in events.Tags()["tensors"]
+
+
+def values_of(trial):
+    hp = keras_tuner.HyperParameters()
+    hp.values.update(trial.values)
+    return hp
+
+
+def test_the_models_of_the_best_three_are_kept(tmp_path):
+    trials = quick_search(tmp_path)
+    kept = [t for t in trials if (t.folder / "stage1.keras").exists()]
+    assert kept == trials[1:]  # more clusters and units are better
+    assert [t for t in trials if (t.folder / "state.npz").exists()] == kept
+
+
+class TestResume:
+    def test_a_finished_search_trains_nothing(self, tmp_path, capsys):
+        trials, again = quick_search(tmp_path), QuickHyperModel()
+        assert quick_search(tmp_path, again) == trials
+        assert again.folders == []
+        assert "The search goes on: 4 trials are done." in capsys.readouterr().err
+
+    def test_an_interrupted_search_goes_on_in_the_running_trial(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            quick_search(tmp_path, InterruptedHyperModel())
+        before = tuning.read_trials(tmp_path / "search")
+        assert [t.status for t in before] == ["completed", "running"]
+        again = QuickHyperModel()
+        trials = quick_search(tmp_path, again)
+        assert [t.status for t in trials] == ["completed"] * 4
+        assert trials[0] == before[0]
+        assert again.folders == [t.folder for t in trials[1:]]
+
+    def test_a_trial_that_kills_the_process_is_given_up(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            quick_search(tmp_path, InterruptedHyperModel())
+        running = tuning.read_trials(tmp_path / "search")[1]
+        assert not (running.folder / "starts.txt").exists()  # the user's interrupt does not count
+        (running.folder / "starts.txt").write_text("3 0")
+        trials = quick_search(tmp_path)
+        assert [t.status for t in trials] == ["completed", "failed", "completed", "completed"]
+        assert "The trial was killed 3 times before it finished another epoch" in trials[1].message
+
+    def test_more_trials(self, tmp_path):
+        first = quick_search(tmp_path, algorithm="random", max_trials=1)
+        trials = quick_search(tmp_path, algorithm="random", max_trials=3)
+        assert trials[:1] == first
+        assert len(trials) == 3
+
+    @pytest.mark.parametrize(
+        ("changed", "name"),
+        [
+            ({"algorithm": "random"}, "algorithm"),
+            ({"seed": 1}, "seed"),
+            ({"measure": "val_mAP"}, "measure"),
+            ({"limits": {"parameters": 10}}, "limits"),
+            ({"hyper": QuickHyperModel(lambda hp: hp.Choice("other", [1]))}, "space"),
+        ],
+    )
+    def test_another_search_is_left_as_it_is(self, tmp_path, changed, name):
+        quick_search(tmp_path, max_trials=1)
+        message = rf"'.*search' holds another search and is left as it is \(it has another {name}\)"
+        with pytest.raises(ValueError, match=message):
+            quick_search(tmp_path, **changed)
+
+    def test_files_of_others_are_left_as_they_are(self, tmp_path):
+        (tmp_path / "search").mkdir()
+        (tmp_path / "search" / "trials.csv").write_text("mine")
+        message = "holds no search, and a search would write over its trials.csv. Choose a new"
+        with pytest.raises(ValueError, match=message):
+            quick_search(tmp_path)
+
+
+class TestFailures:
+    def test_a_failing_trial_is_recorded_and_the_search_goes_on(self, tmp_path, capsys):
+        trials = quick_search(tmp_path, FailingHyperModel())
+        assert [t.status for t in trials] == ["completed", "failed", "completed", "failed"]
+        assert trials[1].message == "MemoryError: no room for the states"
+        assert "failed: MemoryError: no room for the states" in capsys.readouterr().err
+        assert {t.values["units"] for t in tuning.best_trials(trials, 4)} == {3}
+
+    def test_a_loss_that_is_no_number(self, tmp_path):
+        fixed = {"num_frames": 2, "stage1_learning_rate": 1e38, "optimizer": "sgd"}
+        trials = search(tmp_path, hyper=hyper_model(tmp_path, fixed=fixed), max_trials=1)
+        assert trials[0].message.startswith("FloatingPointError: The loss became ")
+
+    def test_a_search_in_which_all_trials_fail_ends(self, tmp_path):
+        hyper = QuickHyperModel(wide)
+        hyper.fit = lambda *args, **options: 1 / 0
+        with pytest.raises(RuntimeError, match=r"Number of consecutive failures .* 10"):
+            quick_search(tmp_path, hyper)
+        assert len(tuning.read_trials(tmp_path / "search")) == 10
+
+
+class TestLimits:
+    def test_models_over_a_limit_are_not_trained(self, tmp_path, capsys):
+        hyper = QuickHyperModel()
+        trials = quick_search(tmp_path, hyper, limits={"parameters": 15})
+        assert [t.metrics["parameters"] for t in trials] == [9, 15, 15, 25]  # (K + 1) U
+        assert [t.score for t in trials] == pytest.approx([0.23, 0.25, 0.43, 1 - 25 / 15])
+        assert "val_top1" not in trials[3].metrics
+        assert hyper.folders == [t.folder for t in trials[:3]]
+        assert "is over a limit and was not trained" in capsys.readouterr().err
+
+    def test_measures(self, tmp_path):
+        measures = {"depth": lambda model: len(model.layers)}
+        trials = quick_search(tmp_path, measures=measures, limits={"depth": 0.5}, max_trials=1)
+        assert (trials[0].metrics["depth"], trials[0].score) == (1, -1)
+        assert not (tmp_path / "search" / "best.keras").exists()
+
+
+class TestAlgorithms:
+    def test_hyperband_goes_on_from_the_paused_trials(self, tmp_path):
+        trials = quick_search(tmp_path, algorithm="hyperband")
+        promoted = [t for t in trials if promoted_from(t)]
+        assert promoted
+        for trial in promoted:
+            before = next(t for t in trials if t.trial_id == promoted_from(trial))
+            assert before.metrics["epochs"] < trial.metrics["epochs"] == 3
+            assert trial.values == before.values
+            assert (before.folder / "state.npz").exists()
+
+    def test_a_promoted_trial_takes_over_the_state(self, tmp_path):
+        paused, promoted = tmp_path / "paused", tmp_path / "promoted"
+        paused.mkdir(), promoted.mkdir()
+        (paused / "state.npz").write_text("paused")
+        (paused / "stage1.keras").write_text("model")
+        take_over(paused, promoted)
+        assert (promoted / "state.npz").read_text() == "paused"
+        assert (promoted / "stage1.keras").read_text() == "model"
+        (promoted / "state.npz").write_text("an epoch on")
+        take_over(paused, promoted)
+        assert (promoted / "state.npz").read_text() == "an epoch on"
+
+    @pytest.mark.parametrize("algorithm", ["random", "bayesian"])
+    def test_a_seed_repeats_a_search(self, tmp_path, algorithm):
+        runs = []
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            hyper = QuickHyperModel(wide)
+            options = {"algorithm": algorithm, "max_trials": 5, "seed": seed}
+            trials = quick_search(tmp_path / name, hyper, **options)
+            runs.append([(t.values, t.score) for t in trials])
+        assert runs[0] == runs[1]
+        assert runs[0] != runs[2]
+
+    def test_max_hours(self, tmp_path):
+        hyper = QuickHyperModel()
+        fit = hyper.fit
+
+        def slow(*args, **options):
+            time.sleep(1.0)
+            return fit(*args, **options)
+
+        hyper.fit = slow
+        trials = quick_search(tmp_path, hyper, max_hours=0.5 / 3600)
+        assert [t.status for t in trials] == ["completed"]
+        assert len(quick_search(tmp_path)) == 4  # it goes on another day
+
+
+def wide(hp):
+    return {"num_clusters": hp.Int("num_clusters", 2, 8), "units": hp.Int("units", 2, 9)}
+
+
+def promoted_from(trial):
+    state = json.loads((trial.folder / "trial.json").read_text())
+    return state["hyperparameters"]["values"].get("tuner/trial_id")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"algorithm": "annealing"},
+            "`algorithm` must be one of random, bayesian, hyperband, grid. Received: 'annealing'.",
+        ),
+        ({"measure": "top1"}, "`measure` must be one of val_top1, val_mAP, val_mean_class_accu"),
+        ({"max_trials": 0}, "`max_trials` must be positive. Received: max_trials=0."),
+        ({"max_hours": -1}, "`max_hours` must be positive. Received: max_hours=-1."),
+        (
+            {"limits": {"seconds": 3}},
+            "`limits` must name `measures`, or parameters. Received: a limit of 'seconds'.",
+        ),
+        ({"limits": {"parameters": 0}}, "A limit must be positive. Received: parameters=0."),
+    ],
+)
+def test_arguments(tmp_path, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        quick_search(tmp_path, **options)
+    assert not os.path.exists(tmp_path / "search")

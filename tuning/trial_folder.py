@@ -1,0 +1,65 @@
+"""What a trial keeps in its folder beside KerasTuner's record."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from keras_tuner.errors import FailedTrialError
+
+# A trial that was killed so often in one epoch is not begun again: the memory does not hold it.
+_MAX_STARTS = 3
+
+
+def last_model(folder: Path) -> Path | None:
+    """The file of a trial's trained model, where it is kept."""
+    return max(folder.glob("stage*.keras"), default=None)
+
+
+def remove_models(folder: Path) -> None:
+    """Remove the trained models and the state that a training goes on from."""
+    for path in (*folder.glob("stage*.keras"), folder / "state.npz"):
+        path.unlink(missing_ok=True)
+
+
+def take_over(paused: Path, folder: Path) -> None:
+    """Let a new trial begin where another has paused."""
+    if (folder / "state.npz").exists():
+        return
+    # The state last: without it the trial begins anew.
+    for path in (*paused.glob("stage*.keras"), paused / "state.npz"):
+        if path.exists():
+            shutil.copyfile(path, folder / f"{path.name}.partial")
+            (folder / f"{path.name}.partial").replace(folder / path.name)
+
+
+class Starts:
+    """Counts how often a trial has begun without finishing another epoch.
+
+    Args:
+        folder: of the trial.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / "starts.txt"
+        self.history = folder / "history.csv"
+
+    def count(self) -> None:
+        """Count a start.
+
+        Raises:
+            FailedTrialError: there were too many.
+        """
+        epochs = len(self.history.read_text().splitlines()) if self.history.exists() else 0
+        known = self.path.read_text().split() if self.path.exists() else []
+        starts = int(known[0]) if known[1:] == [str(epochs)] else 0
+        if starts == _MAX_STARTS:
+            raise FailedTrialError(
+                f"The trial was killed {starts} times before it finished another epoch; probably "
+                "its model does not fit into the memory."
+            )
+        self.path.write_text(f"{starts + 1} {epochs}")
+
+    def forget(self) -> None:
+        """The trial has ended, or was interrupted by the user."""
+        self.path.unlink(missing_ok=True)
