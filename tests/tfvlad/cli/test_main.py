@@ -9,7 +9,7 @@ from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_video
 from tfvlad.cli.main import cli
 
 COMMANDS = (
-    *("demo", "verify", "features", "flow", "train", "ablation", "evaluate", "compare"),
+    *("demo", "verify", "features", "flow", "train", "ablation", "tune", "evaluate", "compare"),
     *("ensemble", "fuse", "predict", "highlight", "watch", "export", "show"),
 )
 
