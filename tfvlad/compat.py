@@ -44,7 +44,7 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """An optimizer of `OPTIMIZERS`: two of them are tensorflow-addons', on Keras' legacy class.
 
-    "lookahead" is that of Zhang et al. (6 steps, step size 0.5) around Adam.
+    "lookahead" is that of Zhang et al. (6 steps, step size 0.5) around rectified Adam.
     """
     shared: dict[str, Any] = {} if clip_norm is None else {"clipnorm": clip_norm}
     if name == "adam":
@@ -57,15 +57,10 @@ def make_optimizer(
         )
     import tensorflow_addons as tfa
 
-    if name == "rectified_adam":
-        return tfa.optimizers.RectifiedAdam(
-            learning_rate, epsilon=epsilon, weight_decay=weight_decay or 0.0, **shared
-        )
-    if weight_decay:
-        inner = tfa.optimizers.AdamW(weight_decay, learning_rate, epsilon=epsilon, **shared)
-    else:
-        inner = keras.optimizers.legacy.Adam(learning_rate, epsilon=epsilon, **shared)
-    return tfa.optimizers.Lookahead(inner)
+    rectified = tfa.optimizers.RectifiedAdam(
+        learning_rate, epsilon=epsilon, weight_decay=weight_decay or 0.0, **shared
+    )
+    return rectified if name == "rectified_adam" else tfa.optimizers.Lookahead(rectified)
 
 
 def optimizer_variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
@@ -96,10 +91,13 @@ def input_names(model: keras.Model) -> list[str]:
 
 
 def build_optimizer(model: keras.Model) -> None:
-    """Create the optimizer's slots, which Keras 2.15's legacy class does under another name."""
+    """Create the optimizer's slots; Keras 2.15's legacy class does with the first step.
+
+    That step may change the model's weights: set them afterwards.
+    """
     if not hasattr(model.optimizer, "build"):
-        model.optimizer.iterations  # noqa: B018 (made when it is first asked for)
-        model.optimizer._create_all_weights(model.trainable_variables)
+        zeros = [(tf.zeros_like(variable), variable) for variable in model.trainable_variables]
+        model.optimizer.apply_gradients(zeros)
     elif not getattr(model.optimizer, "built", False):
         model.optimizer.build(model.trainable_variables)
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from tuning.trials import Trial, measured_trials, pareto_front, varying_values
 
 # Shares of 1 that are drawn in percent.
-_PERCENT_LABELS = {"val_top1": "validation top-1, %", "val_map": "validation mAP, %"}
+_PERCENT_LABELS = {"val_top1": "validation top-1, %", "val_mAP": "validation mAP, %"}
 _MAX_LABELS = 6
 _PAPER = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
 # Where the lines of trials without a value cross its axis, whose values are at 0 to 1.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,20 +19,32 @@ class GridOracle(keras_tuner.Oracle):
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """The next combination, see `keras_tuner.Oracle.populate_space`."""
-        tried = {_key(trial.hyperparameters.values) for trial in self.trials.values()}
-        for values in self._combinations():
-            if _key(values) not in tried:
+        running = {trial.trial_id for trial in self.ongoing_trials.values()}
+        tried = [
+            trial.hyperparameters.values
+            for trial in self.trials.values()
+            # One that runs nowhere was lost when its process was killed.
+            if trial.status != TrialStatus.RUNNING or trial.trial_id in running
+        ]
+        for values in self.combinations():
+            if values not in tried:
                 return {"status": TrialStatus.RUNNING, "values": values}
         return {"status": TrialStatus.STOPPED}
 
-    def _combinations(self) -> Iterator[dict[str, Any]]:
+    def combinations(self) -> Iterator[dict[str, Any]]:
         """All of them; a value under a condition that does not hold is left out."""
         hp = self.get_space()
-        names = [parameter.name for parameter in hp.space]
-        for values in itertools.product(*(list(parameter.values) for parameter in hp.space)):
-            hp.values = dict(zip(names, values, strict=True))
-            yield {p.name: hp.values[p.name] for p in hp.space if hp.is_active(p)}
 
+        def choose(number: int, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+            if number == len(hp.space):
+                yield values
+                return
+            parameter = hp.space[number]
+            hp.values = values
+            if not hp.is_active(parameter):
+                yield from choose(number + 1, values)
+                return
+            for value in parameter.values:
+                yield from choose(number + 1, {**values, parameter.name: value})
 
-def _key(values: dict[str, Any]) -> tuple:
-    return tuple(sorted(values.items()))
+        return choose(0, {})

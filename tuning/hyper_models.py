@@ -71,6 +71,8 @@ class _ClipHyperModel(keras_tuner.HyperModel):
         return {
             "model": type(self).__name__,
             "num_classes": self.num_classes,
+            "backbone": [backbone.fingerprint() for backbone in self._new_backbones()],
+            "cache_dtype": self.cache.dtype if self.cache else None,
             "stages": [asdict(stage) for stage in self.stages],
             "batch_size": self.batch_size,
             "num_cached_crops": self.num_cached_crops if self.cache else None,
@@ -97,9 +99,7 @@ class _ClipHyperModel(keras_tuner.HyperModel):
         Raises:
             ValueError: a value is none of the model's or of its training's.
         """
-        keras.utils.set_random_seed(self.seed)
-        backbones = self.build_backbone()
-        backbones = (backbones,) if isinstance(backbones, Backbone) else tuple(backbones)
+        backbones = self._new_backbones()
         builder = self._builders[len(backbones) - 1]
         known = parameters_of(builder) | _TRAINING
         values = chosen_values(hp, self.space, self.fixed, known)
@@ -175,6 +175,11 @@ class _ClipHyperModel(keras_tuner.HyperModel):
             "epochs": len(history),
             "stages": number,
         }
+
+    def _new_backbones(self) -> tuple[Backbone, ...]:
+        keras.utils.set_random_seed(self.seed)
+        backbones = self.build_backbone()
+        return (backbones,) if isinstance(backbones, Backbone) else tuple(backbones)
 
     def _stages(self, values: Mapping[str, Any], backbone: Backbone) -> list[Stage]:
         """The recipe's stages with the trial's learning rates, optimizer and freed blocks."""

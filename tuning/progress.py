@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
@@ -18,6 +19,8 @@ from tuning.report import write_report
 from tuning.trial_folder import last_model, remove_models
 from tuning.trials import Trial, best_trials, read_trials
 
+# A search in which so many trials fail one after the other has something wrong in all of them.
+_MAX_CONSECUTIVE_FAILURES = 10
 # Those of all trials would fill the disk.
 _NUM_KEPT_MODELS = 3
 
@@ -30,9 +33,11 @@ class SearchProgress:
         measure: that the figures show.
         costs: that it is compared with.
         console: where the trials are told.
-        num_trials: in all; None where it is not known.
         is_worker: another process reports.
         keeps_states: Hyperband goes on from paused trials.
+
+    Attributes:
+        num_trials: in all; None where it is not known.
     """
 
     def __init__(
@@ -42,7 +47,6 @@ class SearchProgress:
         costs: Sequence[str],
         console: Console,
         *,
-        num_trials: int | None,
         is_worker: bool,
         keeps_states: bool,
     ):
@@ -50,7 +54,7 @@ class SearchProgress:
         self.measure = measure
         self.costs = costs
         self.console = console
-        self.num_trials = num_trials
+        self.num_trials: int | None = None
         self.is_worker = is_worker
         self.keeps_states = keeps_states
         self.reported, self.report_seconds = -np.inf, 0.0
@@ -59,14 +63,14 @@ class SearchProgress:
         """Say what an earlier call has left."""
         done = [trial for trial in read_trials(self.folder) if trial.status != "running"]
         if done and not self.is_worker:
-            self._tell(f"The search goes on: {len(done)} trials are done. {self._best(done)}")
+            self._tell(f"The search goes on. Trials done: {len(done)}. {self._best(done)}")
 
     def begin_trial(self, trial: Any) -> None:
         """Say which values a trial of KerasTuner tries."""
         hp = trial.hyperparameters
         chosen = [p.name for p in hp.space if not isinstance(p, Fixed) and p.name in hp.values]
         values = "  ".join(f"{name}={_text(hp.values[name])}" for name in chosen)
-        of_all = f" of {self.num_trials}" if self.num_trials else ""
+        of_all = f" (of {self.num_trials})" if self.num_trials else ""
         self._tell(f"Trial {trial.trial_id}{of_all}: {values}")
 
     def end_trial(self, trial_id: str) -> None:
@@ -83,12 +87,42 @@ class SearchProgress:
                 f"{trial.metrics['epochs']:.0f} epochs, {_duration(trial.metrics['seconds'])}"
             )
         self._tell(f"  {outcome}. {self._best(trials)}{self._estimate(trials)}")
-        # Drawing takes a second or two: of quick trials not after each one.
-        if time.monotonic() - self.reported > 10 * self.report_seconds:
-            self.report()
+        self.report_now_and_then()
 
-    def report(self) -> None:
-        """Write the report and the best model, and remove the models of the others."""
+    def report_now_and_then(self) -> bool:
+        """Report, unless that would take much of the time; returns whether it did."""
+        # Drawing takes a second or two.
+        is_due = time.monotonic() - self.reported > max(10.0, 20 * self.report_seconds)
+        if is_due:
+            self.report()
+        return is_due
+
+    def is_hopeless(self) -> bool:
+        """Whether so many trials failed one after the other that all would."""
+        return not self.is_worker and len(self._failures()) >= _MAX_CONSECUTIVE_FAILURES
+
+    def check_failures(self) -> None:
+        """Say why a search was given up.
+
+        Raises:
+            ValueError: it is hopeless.
+        """
+        if self.is_hopeless():
+            failures = self._failures()
+            raise ValueError(
+                f"The last {len(failures)} trials failed and the search has stopped, the last one "
+                f"with '{failures[0].message}' Mend the cause, and the same call goes on."
+            )
+
+    def _failures(self) -> list[Trial]:
+        ended = [trial for trial in read_trials(self.folder) if trial.status != "running"]
+        return list(itertools.takewhile(lambda trial: trial.status == "failed", reversed(ended)))
+
+    def report(self, *, is_over: bool = False) -> None:
+        """Write the report and the best model, and remove the models of the others.
+
+        Hyperband's paused trials keep theirs until the search is over.
+        """
         if self.is_worker:
             return
         started = time.monotonic()
@@ -100,7 +134,8 @@ class SearchProgress:
             shutil.copyfile(model, aside)
             os.replace(aside, self.folder / "best.keras")
         for trial in trials:
-            if trial.status != "running" and trial not in best and not self.keeps_states:
+            is_needed = trial.status == "running" or (self.keeps_states and not is_over)
+            if trial not in best and not is_needed:
                 remove_models(trial.folder)
         write_report(self.folder, measure=self.measure, costs=self.costs)
         self.reported = time.monotonic()

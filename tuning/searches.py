@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
+import numpy as np
 from rich.console import Console
 
-from tfvlad.training.stage_run import hash_of
+from tfvlad.training import hash_of
 from tuning.grid import GridOracle
 from tuning.progress import SearchProgress
 from tuning.trials import Trial, read_trials
-from tuning.tuner import ClipTuner
+from tuning.tuner import ClipTuner, begin_no_more
 
-MEASURES = ("val_top1", "val_mAP", "val_mean_class_accuracy")
+MEASURES = ("val_top1", "val_mean_class_accuracy", "val_mAP")
 ALGORITHMS = ("random", "bayesian", "hyperband", "grid")
-# A search in which so many trials fail one after the other has something wrong in all of them.
-_MAX_CONSECUTIVE_FAILURES = 10
 
 
 def search(
@@ -35,7 +34,7 @@ def search(
     folder: str | os.PathLike[str],
     *,
     algorithm: str = "bayesian",
-    measure: str = "val_top1",
+    measure: str | None = None,
     max_trials: int | None = None,
     max_hours: float | None = None,
     measures: Mapping[str, Callable[[keras.Model], float]] | None = None,
@@ -63,10 +62,11 @@ def search(
         folder: of the search.
         algorithm: "random", "bayesian" (Gaussian process), "hyperband", or "grid" (every
             combination of a space of choices).
-        measure: that is maximised: "val_top1", "val_mAP" or "val_mean_class_accuracy".
+        measure: that is maximised: "val_top1", "val_mean_class_accuracy" or "val_mAP"; by default
+            the first, of clips with several labels the last.
         max_trials: most trials in all, those of an earlier call included; by default 30 of a random
             or Bayesian search, and all of a grid or Hyperband.
-        max_hours: begin no trial after this time from the call.
+        max_hours: begin no trial after this time from the call; a chief's counts for its workers.
         measures: from a name to a function of the untrained model, `litert_ms` for instance, that
             is called before the training; `parameters` is always measured.
         limits: the most that a measure may be: models over it are not trained.
@@ -77,46 +77,29 @@ def search(
         All trials of the search.
 
     Raises:
-        ValueError: an argument is out of range, or the folder holds another search.
-        RuntimeError: ten trials failed one after the other.
+        ValueError: an argument is out of range, the folder holds something else, or ten trials
+            failed one after the other.
     """
     measures, limits = dict(measures or {}), dict(limits or {})
-    _check(algorithm, measure, max_trials, max_hours, measures, limits)
+    measure = measure or MEASURES[2 if training.labels.ndim == 2 else 0]
+    _check(algorithm, measure, max_trials, max_hours, measures, limits, training.labels)
     if max_trials is None and algorithm in ("random", "bayesian"):
         max_trials = 30
     folder = Path(folder)
-    space = _space_of(hyper_model)
-    objective = f"{measure}_within_limits" if limits else measure
-    _claim(
-        folder,
-        {
-            "algorithm": algorithm,
-            "measure": measure,
-            "limits": limits,
-            "seed": seed,
-            "space": [p.get_config() for p in space],
-            "hyper_model": hyper_model.settings,
-            "training clips": hash_of(training.fingerprints(True)),
-            "validation clips": hash_of(validation.fingerprints(False)),
-        },
-    )
-    is_shared = "KERASTUNER_ORACLE_IP" in os.environ
-    is_worker = is_shared and "chief" not in os.environ["KERASTUNER_TUNER_ID"]
-    oracle = _oracle(algorithm, objective, max_trials, hyper_model.max_epochs, seed)
-    grid_size = math.prod(len(list(p.values)) for p in space) if algorithm == "grid" else None
-    counts = [count for count in (max_trials, grid_size) if count is not None]
+    _claim(folder, _settings(hyper_model, training, validation, algorithm, measure, limits, seed))
     progress = SearchProgress(
         folder,
         measure,
         ("parameters", *measures),
         console or Console(stderr=True),
-        num_trials=min(counts, default=None),
-        is_worker=is_worker,
+        is_worker=is_worker(),
         keeps_states=algorithm == "hyperband",
     )
     progress.begin_search()
-    with contextlib.redirect_stdout(sys.stderr):  # where KerasTuner tells what it reloads
-        tuner = ClipTuner(
+    objective = f"{measure}_within_limits" if limits else measure
+    oracle = _oracle(algorithm, objective, max_trials, hyper_model.max_epochs, seed)
+    with contextlib.redirect_stdout(sys.stderr), _named_damage(folder):
+        tuner = ClipTuner(  # which tells what it reloads
             oracle,
             hyper_model,
             measures=measures,
@@ -126,18 +109,68 @@ def search(
             directory=str(folder),
             project_name="trials",
         )
-    if not is_worker and (folder / "trials" / "oracle.json").exists():
-        oracle.reload()  # also where it was begun with another number of processes
-    timer = threading.Timer((max_hours or 0) * 3600, _begin_no_more, [oracle])
-    timer.daemon = True
-    if max_hours is not None:
-        timer.start()
+        if not is_worker() and (folder / "trials" / "oracle.json").exists():
+            oracle.reload()  # also where it was begun with another number of processes
+    if algorithm == "grid":
+        num_combinations = sum(1 for _ in oracle.combinations())
+        progress.num_trials = min(max_trials or num_combinations, num_combinations)
+    else:
+        progress.num_trials = max_trials
+    is_over = False
     try:
-        tuner.search(training, validation)
+        with _watched(oracle, progress, max_hours):
+            tuner.search(training, validation)
+        is_over = max_hours is None and oracle.max_trials is None
     finally:
-        timer.cancel()
-        progress.report()
+        progress.report(is_over=is_over)
+    if not is_worker():
+        oracle.save()  # what the workers told at the end
+    progress.check_failures()
     return read_trials(folder)
+
+
+def is_worker() -> bool:
+    """Whether this process runs the trials of a chief, by KerasTuner's environment variables."""
+    name = os.environ.get("KERASTUNER_TUNER_ID", "chief")
+    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in name
+
+
+@contextlib.contextmanager
+def _watched(
+    oracle: keras_tuner.Oracle, progress: SearchProgress, max_hours: float | None
+) -> Iterator[None]:
+    """Ends a search in time, and reports on one whose trials run elsewhere."""
+    ended, started = threading.Event(), time.monotonic()
+    is_chief = "KERASTUNER_ORACLE_IP" in os.environ and not is_worker()
+
+    def watch() -> None:
+        while not ended.wait(1.0):
+            if max_hours is not None and time.monotonic() - started > max_hours * 3600:
+                begin_no_more(oracle)
+            if is_chief and progress.report_now_and_then() and progress.is_hopeless():
+                begin_no_more(oracle)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    if not is_worker():
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if not is_worker():
+            thread.join()
+
+
+@contextlib.contextmanager
+def _named_damage(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"A file in '{folder / 'trials'}' is damaged ({error}): the disk was full, or the "
+            "machine failed. Remove the trial's folder, or begin in a new folder; the cached "
+            "features are kept."
+        ) from error
 
 
 def _check(
@@ -147,7 +180,12 @@ def _check(
     max_hours: float | None,
     measures: Mapping[str, Any],
     limits: Mapping[str, float],
+    labels: np.ndarray,
 ) -> None:
+    if labels.ndim == 2 and measure != "val_mAP":
+        raise ValueError(
+            f"`measure` must be val_mAP where clips have several labels. Received: {measure!r}."
+        )
     for name, value, choices in (
         ("algorithm", algorithm, ALGORITHMS),
         ("measure", measure, MEASURES),
@@ -172,7 +210,8 @@ def _oracle(
     shared: dict[str, Any] = {
         "objective": keras_tuner.Objective(objective, "max"),
         "seed": seed + 1,  # KerasTuner takes 0 for none
-        "max_consecutive_failed_trials": _MAX_CONSECUTIVE_FAILURES,
+        # KerasTuner's own limit leaves the chief waiting for ever: see `is_hopeless`.
+        "max_consecutive_failed_trials": sys.maxsize,
     }
     if algorithm == "hyperband":
         oracle = keras_tuner.oracles.HyperbandOracle(max_epochs=max_epochs, **shared)
@@ -188,14 +227,57 @@ def _oracle(
     return oracle
 
 
-def _begin_no_more(oracle: keras_tuner.Oracle) -> None:
-    oracle.max_trials = max(1, len(oracle.trials))
+def _settings(
+    hyper_model: Any,
+    training: Any,
+    validation: Any,
+    algorithm: str,
+    measure: str,
+    limits: Mapping[str, float],
+    seed: int,
+) -> dict[str, Any]:
+    """What every trial of a search has to share."""
+    return {
+        "algorithm": algorithm,
+        "measure": measure,
+        "limits": limits,
+        "seed": seed,
+        "space": _space_of(hyper_model),
+        "hyper_model": hyper_model.settings,
+        "training clips": hash_of(training.fingerprints(True)),
+        "validation clips": hash_of(validation.fingerprints(False)),
+        "labels": hash_of([str(source.labels.tolist()) for source in (training, validation)]),
+    }
 
 
-def _space_of(hyper_model: keras_tuner.HyperModel) -> list[Any]:
-    hp = keras_tuner.HyperParameters()
-    hyper_model.values(hp)
-    return hp.space
+def _space_of(hyper_model: Any) -> list[dict[str, Any]]:
+    """The parameters of a space, those under conditions that do not hold at first included."""
+    found: list[dict[str, Any]] = []
+    scopes: list[list] = [[]]
+    for conditions in scopes:  # it grows
+        hp = keras_tuner.HyperParameters()
+        hp.values.update({condition.name: condition.values[0] for condition in conditions})
+        hyper_model.values(hp)
+        configs = [parameter.get_config() for parameter in hp.space]
+        found += [config for config in configs if config not in found]
+        scopes += [scope for scope in hp.inactive_scopes if scope not in scopes]
+    return found
+
+
+def check_is_free(folder: str | os.PathLike[str]) -> None:
+    """Refuse to write a search into a folder of other things; features and data may be there.
+
+    Raises:
+        ValueError: there are others, and no search.
+    """
+    folder = Path(folder)
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    others = found - {"data", "features"}
+    if others and "search.json" not in found:
+        raise ValueError(
+            f"'{folder}' is not empty and holds no search: it has no search.json, but "
+            f"{', '.join(sorted(others)[:3])}. Choose a new folder."
+        )
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
@@ -215,13 +297,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
                 f"{', '.join(changed)}). Choose another folder, or the same settings to go on."
             )
         return
-    own = ("trials", "trials.csv", "best.json", "best.keras")
-    taken = [name for name in own if (folder / name).exists()]
-    if taken:
-        raise ValueError(
-            f"'{folder}' holds no search, and a search would write over its {', '.join(taken)}. "
-            "Choose a new folder."
-        )
+    check_is_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".search.{os.getpid()}"
     temporary.write_text(json.dumps(settings, indent=2) + "\n")

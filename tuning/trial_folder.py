@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 
+import keras
 from keras_tuner.errors import FailedTrialError
 
 # A trial that was killed so often in one epoch is not begun again: the memory does not hold it.
@@ -33,18 +36,35 @@ def take_over(paused: Path, folder: Path) -> None:
             (folder / f"{path.name}.partial").replace(folder / path.name)
 
 
-class Starts:
-    """Counts how often a trial has begun without finishing another epoch.
+def read_metrics(folder: Path) -> dict[str, float] | None:
+    """What `write_metrics` has kept of a trial that has been finished."""
+    path = folder / "metrics.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_metrics(folder: Path, metrics: dict[str, float]) -> None:
+    """Keep what a finished trial measured, before KerasTuner is told.
+
+    A process, or a chief, that is killed in between has the trial run again.
+    """
+    temporary = folder / "metrics.tmp"
+    temporary.write_text(json.dumps(metrics))
+    os.replace(temporary, folder / "metrics.json")
+
+
+class CountStarts(keras.callbacks.Callback):
+    """Ends a trial whose training was begun too often without finishing another epoch.
 
     Args:
         folder: of the trial.
     """
 
     def __init__(self, folder: Path):
+        super().__init__()
         self.path = folder / "starts.txt"
         self.history = folder / "history.csv"
 
-    def count(self) -> None:
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Count a start.
 
         Raises:

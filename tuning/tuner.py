@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,13 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from tuning.progress import SearchProgress
-from tuning.trial_folder import Starts, last_model, take_over
+from tuning.trial_folder import (
+    CountStarts,
+    last_model,
+    read_metrics,
+    take_over,
+    write_metrics,
+)
 
 
 class ClipTuner(keras_tuner.Tuner):
@@ -56,22 +61,24 @@ class ClipTuner(keras_tuner.Tuner):
     def on_trial_end(self, trial: Any) -> None:
         super().on_trial_end(trial)
         self.progress.end_trial(trial.trial_id)
+        if self.progress.is_hopeless():
+            begin_no_more(self.oracle)
 
     def run_trial(self, trial: Any, training: Any, validation: Any) -> dict[str, float]:
         """Build, measure, train and validate the model of a trial; returns what was measured."""
         started = time.monotonic()
-        # The memory of the models before.
-        keras.backend.clear_session()
-        gc.collect()
-        hp = trial.hyperparameters
         folder = Path(self.get_trial_dir(trial.trial_id))
         folder.mkdir(parents=True, exist_ok=True)
+        finished = read_metrics(folder)
+        if finished:
+            return finished
+        keras.backend.clear_session()  # the memory of the models before
+        hp = trial.hyperparameters
         if hp.values.get("tuner/trial_id"):  # that Hyperband promotes
             take_over(Path(self.get_trial_dir(hp.values["tuner/trial_id"])), folder)
-        starts = Starts(folder)
+        starts = CountStarts(folder)
         try:
-            starts.count()
-            metrics = self._metrics(hp, training, validation, folder)
+            metrics = self._metrics(hp, training, validation, folder, starts)
         except Exception as error:
             # KerasTuner's service does not send the message to the chief.
             (folder / "error.txt").write_text(f"{type(error).__name__}: {error}")
@@ -80,10 +87,16 @@ class ClipTuner(keras_tuner.Tuner):
             starts.forget()
         metrics["seconds"] = round(time.monotonic() - started, 2)
         _write_hparams(folder, hp.values, metrics)
+        write_metrics(folder, metrics)
         return metrics
 
     def _metrics(
-        self, hp: keras_tuner.HyperParameters, training: Any, validation: Any, folder: Path
+        self,
+        hp: keras_tuner.HyperParameters,
+        training: Any,
+        validation: Any,
+        folder: Path,
+        starts: keras.callbacks.Callback,
     ) -> dict[str, float]:
         model = self.hypermodel.build(hp)
         metrics = {name: float(measure(model)) for name, measure in self.measures.items()}
@@ -91,12 +104,18 @@ class ClipTuner(keras_tuner.Tuner):
         excess = max((metrics[name] / limit for name, limit in self.limits.items()), default=0.0)
         if excess > 1:
             # Below every model within the limits, and the lower the farther it is from them.
-            return {**metrics, within: 1.0 - excess}
+            return {**metrics, within: 1 / excess - 1}
         cache = getattr(self.hypermodel, "cache", None)
         before = cache.extraction_seconds if cache else 0.0
-        epochs = hp.values.get("tuner/epochs")
-        fit = self.hypermodel.fit
-        metrics |= fit(hp, model, training, validation, folder=folder, epochs=epochs)
+        metrics |= self.hypermodel.fit(
+            hp,
+            model,
+            training,
+            validation,
+            folder=folder,
+            epochs=hp.values.get("tuner/epochs"),
+            callbacks=[starts],
+        )
         if cache:
             metrics["extraction_seconds"] = round(cache.extraction_seconds - before, 2)
         if self.limits:
@@ -116,6 +135,11 @@ class ClipTuner(keras_tuner.Tuner):
                 "trial's values."
             )
         return keras.models.load_model(path)
+
+
+def begin_no_more(oracle: keras_tuner.Oracle) -> None:
+    """Let a search end with the trials that are running."""
+    oracle.max_trials = max(1, len(oracle.trials))
 
 
 def _write_hparams(folder: Path, values: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

@@ -30,7 +30,7 @@ def chosen_values(
     """
     for name, value in fixed.items():
         hp.Fixed(name, value)
-    values = {**space(hp), **fixed}
+    values = {**space(_WithFixed(hp, fixed)), **fixed}
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(
@@ -44,3 +44,24 @@ def parameters_of(builder: Callable[..., Any]) -> set[str]:
     """The keyword-only arguments of a model's builder."""
     parameters = inspect.signature(builder).parameters.values()
     return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "name"}
+
+
+class _WithFixed:
+    """KerasTuner's `hp`, with which a space cannot search for a fixed value.
+
+    Without it, a value that the space has under a condition would be registered a second time.
+    """
+
+    def __init__(self, hp: keras_tuner.HyperParameters, fixed: Mapping[str, Any]):
+        self._hp = hp
+        self._fixed = fixed
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._hp, name)
+        if name not in ("Boolean", "Choice", "Fixed", "Float", "Int"):
+            return found
+
+        def register(name: str, *arguments: Any, **options: Any) -> Any:
+            return self._fixed[name] if name in self._fixed else found(name, *arguments, **options)
+
+        return register

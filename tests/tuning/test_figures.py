@@ -160,8 +160,8 @@ class TestParallelCoordinates:
         ],
     )
     def test_labels_of_many_numbers(self, numbers, shown):
-        trials = [make_trial(i, values={"x": x}, val_map=i / 99) for i, x in enumerate(numbers)]
-        axis = draw(parallel_coordinates(trials, measure="val_map"))
+        trials = [make_trial(i, values={"x": x}, val_mAP=i / 99) for i, x in enumerate(numbers)]
+        axis = draw(parallel_coordinates(trials, measure="val_mAP"))
         steps = pytest.approx(np.linspace(0, 1, 6).tolist())
         assert set(labels(axis)["x"]) == shown
         assert sorted(text.get_position()[1] for text in axis.texts) == steps
@@ -252,8 +252,8 @@ class TestPareto:
         ],
     )
     def test_scale_of_costs(self, costs, scale, shown):
-        trials = [make_trial(i, val_map=0.5 + i / 9, cost=cost) for i, cost in enumerate(costs)]
-        axis = draw(pareto(trials, measure="val_map", cost="cost"))
+        trials = [make_trial(i, val_mAP=0.5 + i / 9, cost=cost) for i, cost in enumerate(costs)]
+        axis = draw(pareto(trials, measure="val_mAP", cost="cost"))
         assert axis.get_xscale() == scale
         assert set(shown) <= set(tick_labels(axis.xaxis))
         assert axis.get_ylabel() == "validation mAP, %"

@@ -77,6 +77,16 @@ class TestBuild:
         assert hp.values == fixed
         assert {type(p).__name__ for p in hp.space} == {"Fixed"}
 
+    def test_a_value_under_a_condition_can_be_fixed(self):
+        fixed = {"num_frames": 2, "stage2_learning_rate": 0.5}
+        hyper = tuning.TAVLADHyperModel(tiny_backbone, 3, fixed=fixed)
+        hp = keras_tuner.HyperParameters()
+        hp.values["num_freed_blocks"] = 1
+        assert hyper.values(hp)["stage2_learning_rate"] == 0.5
+        assert hp.values["stage2_learning_rate"] == 0.5
+        found = [p for p in hp.space if p.name == "stage2_learning_rate"]
+        assert [type(p).__name__ for p in found] == ["Fixed"]
+
     @pytest.mark.parametrize("where", ["space", "fixed"])
     def test_unknown_values_are_refused(self, tmp_path, where):
         option = {"space": lambda hp: {"unit": 3}} if where == "space" else {"fixed": {"unit": 3}}

@@ -73,13 +73,13 @@ def test_figures_that_make_sense(tmp_path, clusters, units, pictures):
 
 def test_measure_and_costs(tmp_path):
     for number in range(2):
-        metrics = {"val_map": 0.5 + number / 4, "litert_ms": 9, "val_loss": [float("nan")]}
-        write_trial(tmp_path, str(number), {"units": number}, metrics, score=metrics["val_map"])
-    write_report(tmp_path, measure="val_map", costs=("litert_ms", "seconds"))
+        metrics = {"val_mAP": 0.5 + number / 4, "litert_ms": 9, "val_loss": [float("nan")]}
+        write_trial(tmp_path, str(number), {"units": number}, metrics, score=metrics["val_mAP"])
+    write_report(tmp_path, measure="val_mAP", costs=("litert_ms", "seconds"))
     pictures = {"parallel_coordinates.png", "pareto_litert_ms.png"}
     assert written(tmp_path) == {"trials.csv", "best.json", *pictures}
     best = json.loads((tmp_path / "best.json").read_text(), parse_constant=pytest.fail)
-    assert best["metrics"] == {"val_map": 0.75, "litert_ms": 9, "val_loss": None}
+    assert best["metrics"] == {"val_mAP": 0.75, "litert_ms": 9, "val_loss": None}
     assert "model" not in best
 
 

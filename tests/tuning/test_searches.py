@@ -2,6 +2,7 @@ import json
 import os
 import re
 import time
+from unittest import mock
 
 import keras
 import keras_tuner
@@ -11,10 +12,11 @@ import pytest
 import tuning
 from tests.helpers import MemoryClips, tiny_backbone
 from tfvlad.training import FeatureCache, Stage, predict_logits
-from tuning.trial_folder import take_over
+from tuning import report
 
 TRAINING = MemoryClips.random(8, num_frames=2)
 VALIDATION = MemoryClips.random(5, num_frames=2, seed=1)
+SEVERAL_LABELS = MemoryClips.random(4, num_frames=2, multi_label=True)
 STAGE = Stage(epochs=3, learning_rate=0.05, trainable_layers=("logits", "shared_gru"))
 
 
@@ -24,9 +26,9 @@ def grid(hp):
 
 def hyper_model(folder, kind=tuning.TAVLADHyperModel, **options):
     return kind(
-        tiny_backbone,
-        3,
+        num_classes=3,
         **{
+            "build_backbone": tiny_backbone,
             "space": grid,
             "fixed": {"num_frames": 2, "alpha": 5.0, "dropout": 0.0},
             "stages": [STAGE],
@@ -38,10 +40,10 @@ def hyper_model(folder, kind=tuning.TAVLADHyperModel, **options):
     )
 
 
-def search(folder, *, hyper=None, **options):
+def search(folder, *, hyper=None, training=TRAINING, **options):
     return tuning.search(
         hyper or hyper_model(folder),
-        TRAINING,
+        training,
         VALIDATION,
         folder / "search",
         **{"algorithm": "grid", **options},
@@ -65,7 +67,9 @@ class QuickHyperModel(keras_tuner.HyperModel):
             [keras.Input((hp.values["num_clusters"],)), keras.layers.Dense(hp.values["units"])]
         )
 
-    def fit(self, hp, model, training, validation, *, folder, epochs=None):
+    def fit(self, hp, model, training, validation, *, folder, epochs=None, callbacks=()):
+        for callback in callbacks:
+            callback.on_train_begin()
         self.folders.append(folder)
         epochs = epochs or 3
         (folder / "history.csv").write_text("".join(f"epoch {n}\n" for n in range(epochs)))
@@ -94,7 +98,9 @@ class FailingHyperModel(QuickHyperModel):
 
 
 def quick_search(folder, hyper=None, **options):
-    return search(folder, hyper=hyper or QuickHyperModel(), **options)
+    """Without the pictures, which have tests of their own."""
+    with mock.patch.object(report, "_draw", return_value={}):
+        return search(folder, hyper=hyper or QuickHyperModel(), **options)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +174,7 @@ class TestResume:
         trials, again = quick_search(tmp_path), QuickHyperModel()
         assert quick_search(tmp_path, again) == trials
         assert again.folders == []
-        assert "The search goes on: 4 trials are done." in capsys.readouterr().err
+        assert "The search goes on. Trials done: 4." in capsys.readouterr().err
 
     def test_an_interrupted_search_goes_on_in_the_running_trial(self, tmp_path):
         with pytest.raises(KeyboardInterrupt):
@@ -213,12 +219,67 @@ class TestResume:
         with pytest.raises(ValueError, match=message):
             quick_search(tmp_path, **changed)
 
+    @pytest.mark.parametrize("change", ["labels", "backbone"])
+    def test_other_data_or_weights_are_another_search(self, tmp_path, change):
+        (tmp_path / "search").mkdir()
+        settings, changed = (
+            tuning.searches._settings(
+                hyper_model(tmp_path, **options),
+                clips,
+                VALIDATION,
+                algorithm="grid",
+                measure="val_top1",
+                limits={},
+                seed=0,
+            )
+            for options, clips in (
+                ({}, TRAINING),
+                (
+                    {"build_backbone": lambda: tiny_backbone(seed=int(change == "backbone"))},
+                    MemoryClips(
+                        TRAINING.frames,
+                        TRAINING.labels[:: -1 if change == "labels" else 1],
+                        names=TRAINING.names,
+                    ),
+                ),
+            )
+        )
+        assert [name for name in settings if settings[name] != changed[name]] == [
+            {"labels": "labels", "backbone": "hyper_model"}[change]
+        ]
+
+    def test_a_condition_that_does_not_hold_at_first_is_part_of_the_space(self, tmp_path):
+        quick_search(tmp_path, QuickHyperModel(conditional([3, 5])), max_trials=1)
+        with pytest.raises(ValueError, match="it has another space"):
+            quick_search(tmp_path, QuickHyperModel(conditional([3, 6])))
+
+    def test_a_trial_that_was_finished_before_it_was_told_is_not_repeated(self, tmp_path):
+        trials = quick_search(tmp_path)
+        # As if the process had been killed just before the trial's end was saved.
+        path = trials[1].folder / "trial.json"
+        path.write_text(path.read_text().replace("COMPLETED", "RUNNING"))
+        state = tmp_path / "search" / "trials" / "oracle.json"
+        oracle = json.loads(state.read_text())
+        oracle["ongoing_trials"] = {"tuner0": trials[1].trial_id}
+        state.write_text(json.dumps(oracle))
+        again = QuickHyperModel()
+        found = quick_search(tmp_path, again)
+        assert [(t.status, t.metrics) for t in found] == [(t.status, t.metrics) for t in trials]
+        assert again.folders == []
+
+    def test_a_damaged_file_is_named(self, tmp_path):
+        trials = quick_search(tmp_path)
+        (trials[0].folder / "trial.json").write_text("{")
+        with pytest.raises(ValueError, match=r"A file in '.*trials' is damaged \(Expecting"):
+            quick_search(tmp_path)
+
     def test_files_of_others_are_left_as_they_are(self, tmp_path):
         (tmp_path / "search").mkdir()
-        (tmp_path / "search" / "trials.csv").write_text("mine")
-        message = "holds no search, and a search would write over its trials.csv. Choose a new"
+        (tmp_path / "search" / "heat_map.png").write_text("mine")
+        message = "holds no search: it has no search.json, but heat_map.png. Choose a new folder."
         with pytest.raises(ValueError, match=message):
             quick_search(tmp_path)
+        assert (tmp_path / "search" / "heat_map.png").read_text() == "mine"
 
 
 class TestFailures:
@@ -237,9 +298,13 @@ class TestFailures:
     def test_a_search_in_which_all_trials_fail_ends(self, tmp_path):
         hyper = QuickHyperModel(wide)
         hyper.fit = lambda *args, **options: 1 / 0
-        with pytest.raises(RuntimeError, match=r"Number of consecutive failures .* 10"):
+        message = (
+            r"The last 10 trials failed and the search has stopped, the last one with "
+            r"'ZeroDivisionError: division by zero' Mend the cause, and the same call goes on\."
+        )
+        with pytest.raises(ValueError, match=message):
             quick_search(tmp_path, hyper)
-        assert len(tuning.read_trials(tmp_path / "search")) == 10
+        assert len(quick_search(tmp_path, QuickHyperModel(wide), max_trials=12)) == 12
 
 
 class TestLimits:
@@ -247,7 +312,7 @@ class TestLimits:
         hyper = QuickHyperModel()
         trials = quick_search(tmp_path, hyper, limits={"parameters": 15})
         assert [t.metrics["parameters"] for t in trials] == [9, 15, 15, 25]  # (K + 1) U
-        assert [t.score for t in trials] == pytest.approx([0.23, 0.25, 0.43, 1 - 25 / 15])
+        assert [t.score for t in trials] == pytest.approx([0.23, 0.25, 0.43, 15 / 25 - 1])
         assert "val_top1" not in trials[3].metrics
         assert hyper.folders == [t.folder for t in trials[:3]]
         assert "is over a limit and was not trained" in capsys.readouterr().err
@@ -255,39 +320,38 @@ class TestLimits:
     def test_measures(self, tmp_path):
         measures = {"depth": lambda model: len(model.layers)}
         trials = quick_search(tmp_path, measures=measures, limits={"depth": 0.5}, max_trials=1)
-        assert (trials[0].metrics["depth"], trials[0].score) == (1, -1)
+        assert (trials[0].metrics["depth"], trials[0].score) == (1, -0.5)
         assert not (tmp_path / "search" / "best.keras").exists()
 
 
 class TestAlgorithms:
     def test_hyperband_goes_on_from_the_paused_trials(self, tmp_path):
-        trials = quick_search(tmp_path, algorithm="hyperband")
+        trials = search(tmp_path, algorithm="hyperband")
         promoted = [t for t in trials if promoted_from(t)]
         assert promoted
         for trial in promoted:
             before = next(t for t in trials if t.trial_id == promoted_from(trial))
             assert before.metrics["epochs"] < trial.metrics["epochs"] == 3
             assert trial.values == before.values
-            assert (before.folder / "state.npz").exists()
+            rows = (before.folder / "history.csv").read_text()
+            assert (trial.folder / "history.csv").read_text().startswith(rows)
+        assert sum((t.folder / "state.npz").exists() for t in trials) <= 3  # it is over
 
-    def test_a_promoted_trial_takes_over_the_state(self, tmp_path):
-        paused, promoted = tmp_path / "paused", tmp_path / "promoted"
-        paused.mkdir(), promoted.mkdir()
-        (paused / "state.npz").write_text("paused")
-        (paused / "stage1.keras").write_text("model")
-        take_over(paused, promoted)
-        assert (promoted / "state.npz").read_text() == "paused"
-        assert (promoted / "stage1.keras").read_text() == "model"
-        (promoted / "state.npz").write_text("an epoch on")
-        take_over(paused, promoted)
-        assert (promoted / "state.npz").read_text() == "an epoch on"
+    def test_a_grid_leaves_out_what_its_conditions_do(self, tmp_path, capsys):
+        trials = quick_search(tmp_path, QuickHyperModel(conditional([3, 5])))
+        assert [t.values for t in trials] == [
+            {"num_clusters": 2, "units": 3},
+            {"num_clusters": 4, "alpha": 3, "units": 3},
+            {"num_clusters": 4, "alpha": 5, "units": 3},
+        ]
+        assert "Trial 0000 (of 3): num_clusters=2  units=3" in capsys.readouterr().err
 
     @pytest.mark.parametrize("algorithm", ["random", "bayesian"])
     def test_a_seed_repeats_a_search(self, tmp_path, algorithm):
         runs = []
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):
             hyper = QuickHyperModel(wide)
-            options = {"algorithm": algorithm, "max_trials": 5, "seed": seed}
+            options = {"algorithm": algorithm, "max_trials": 3, "seed": seed}
             trials = quick_search(tmp_path / name, hyper, **options)
             runs.append([(t.values, t.score) for t in trials])
         assert runs[0] == runs[1]
@@ -307,6 +371,19 @@ class TestAlgorithms:
         assert len(quick_search(tmp_path)) == 4  # it goes on another day
 
 
+def conditional(choices):
+    """A space that has `alpha` for four clusters alone."""
+
+    def space(hp):
+        num_clusters = hp.Choice("num_clusters", [2, 4])
+        with hp.conditional_scope("num_clusters", [4]):
+            if num_clusters == 4:
+                hp.Choice("alpha", choices)
+        hp.Choice("units", [3])
+
+    return space
+
+
 def wide(hp):
     return {"num_clusters": hp.Int("num_clusters", 2, 8), "units": hp.Int("units", 2, 9)}
 
@@ -323,7 +400,14 @@ def promoted_from(trial):
             {"algorithm": "annealing"},
             "`algorithm` must be one of random, bayesian, hyperband, grid. Received: 'annealing'.",
         ),
-        ({"measure": "top1"}, "`measure` must be one of val_top1, val_mAP, val_mean_class_accu"),
+        (
+            {"measure": "top1"},
+            "`measure` must be one of val_top1, val_mean_class_accuracy, val_mAP. Received: 'to",
+        ),
+        (
+            {"measure": "val_top1", "training": SEVERAL_LABELS},
+            "`measure` must be val_mAP where clips have several labels. Received: 'val_top1'.",
+        ),
         ({"max_trials": 0}, "`max_trials` must be positive. Received: max_trials=0."),
         ({"max_hours": -1}, "`max_hours` must be positive. Received: max_hours=-1."),
         (

@@ -63,7 +63,7 @@ class TestReadTrials:
             tmp_path,
             "07",
             {"num_clusters": 64, "tuner/epochs": 3, "tuner/trial_id": "02", "optimizer": "adam"},
-            {"val_top1": [0.2, 0.6, 0.5], "parameters": 1e6, "val_map": []},
+            {"val_top1": [0.2, 0.6, 0.5], "parameters": 1e6, "val_mAP": []},
             score=0.6,
         )
         assert read_trials(tmp_path) == [
@@ -194,8 +194,8 @@ class TestParetoFront:
         assert ids(pareto_front(trials)) == ["01", "06", "00"]
 
     def test_other_metrics(self):
-        trials = [make_trial(0, val_map=0.5, ms=4), make_trial(1, val_map=0.4, ms=3)]
-        assert ids(pareto_front(trials, "val_map", "ms")) == ["01", "00"]
+        trials = [make_trial(0, val_mAP=0.5, ms=4), make_trial(1, val_mAP=0.4, ms=3)]
+        assert ids(pareto_front(trials, "val_mAP", "ms")) == ["01", "00"]
         assert pareto_front(trials) == []
 
     @settings(deadline=None)

@@ -58,20 +58,21 @@ def _address(
 )
 @click.option(
     "--measure",
-    default="val_top1",
-    show_default=True,
-    type=click.Choice(["val_top1", "val_mAP", "val_mean_class_accuracy"]),
-    help="Of the validation clips, that is maximised; val_mAP for several labels a clip.",
+    type=click.Choice(["val_top1", "val_mean_class_accuracy", "val_mAP"]),
+    help="Of the validation clips, that is maximised; val_top1 by default, val_mAP where clips "
+    "have several labels.",
 )
 @click.option(
     "--max-trials",
     type=click.IntRange(min=1),
-    help="In all; 30 by default, and all of a grid or Hyperband.",
+    help="In all; 30 by default, and all of a grid or Hyperband. Of several processes the chief's "
+    "counts.",
 )
 @click.option(
     "--max-hours",
     type=click.FloatRange(min=0, min_open=True),
-    help="Begin no trial after this time; the running one is finished.",
+    help="Begin no trial after this time; the running one is finished. Of several processes the "
+    "chief's counts.",
 )
 @click.option(
     "--max-parameters",
@@ -124,9 +125,10 @@ def tune(
     DATA and the options are those of `tfvlad train`. FOLDER gets trials.csv, best.json, the figures
     (clusters against units, parallel coordinates, what parameters and latency cost), a folder for
     each trial in trials/, which TensorBoard's HParams reads, and best/, the best model as a run of
-    `tfvlad train`. The validation videos are carved from the training list; the test list is not
-    read: test the best model once with `tfvlad evaluate`. A search that was killed goes on with the
-    same command.
+    `tfvlad train`. A stage ends after --patience epochs without a better one (5, of features 10).
+    The validation videos are carved from the training list; test videos are checked, never scored:
+    test the best model once with `tfvlad evaluate`. A search that was killed goes on with the same
+    command.
 
     \b
     Example:
@@ -142,6 +144,9 @@ def tune(
 
     if importlib.util.find_spec("keras_tuner") is None:
         raise ImportError('Searches need the extra "tune": pip install "tfvlad[tune]".')
+    needs_litert = options["litert_latency"] or options["max_litert_ms"]
+    if needs_litert and importlib.util.find_spec("ai_edge_litert") is None:
+        raise ImportError('LiteRT needs the extra "export": pip install "tfvlad[export]".')
     if chief and worker:
         raise ValueError("A process is --chief or --worker, not both.")
     if len(splits) > 1 or len(seeds) > 1:
@@ -173,7 +178,6 @@ def tune(
         seed=seeds[0],
         given=set(given_options()),
         console=console,
-        worker=worker,
         **options,
     )
     if as_json and best is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import functools
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +19,31 @@ import tuning
 from pipelines.annotations import VideoRecord
 from tfvlad.cli import feature_training, training_run
 from tfvlad.cli.clip_sources import clip_source
-from tfvlad.cli.data import read_split, set_validation_aside, write_lists
+from tfvlad.cli.data import read_split, refuse_options, set_validation_aside, write_lists
 from tfvlad.cli.exportable import input_names
 from tfvlad.cli.run_folder import (
     FeatureRunConfig,
     RunConfig,
     build_backbones,
+    options_of,
     report_broken,
     save_model,
     tell_parts,
 )
 from tfvlad.training import FeatureCache, Stage
+from tuning.searches import check_is_free, is_worker
 from tuning.values import Space
 
 # Epochs without a better one after which a stage of a clip model's trial ends.
 _PATIENCE = 5
+# Of a model of features, whose papers' recipes have thousands of short ones.
+_MAX_EPOCHS = 60
+# The options that are values of a trial under the same name.
+VALUES = {
+    *("num_clusters", "units", "alpha", "bidirectional", "temporal", "intra_normalize"),
+    *("attention", "dropout", "num_frames", "fusion", "optimizer"),
+    *("matching_units", "attend", "num_steps", "num_attended", "learning_rate"),
+}
 _CLIP_MODELS: dict[str, tuple[type, Space]] = {
     "ta-vlad": (tuning.TAVLADHyperModel, tuning.ta_vlad_space),
     "action-vlad": (tuning.ActionVLADHyperModel, tuning.action_vlad_space),
@@ -67,6 +79,9 @@ def search_videos(
         ValueError: what was asked for is not possible, or no trial has a model.
     """
     training_run.check_video_options(options)
+    model = options["model_name"]
+    refuse_options(VALUES - options_of(model) - {"optimizer"}, f"--model {model}")
+    check_is_free(folder)
     records = read_split(data, options["lists"], split, options["test_data"])
     fraction = options["validation_fraction"]
     set_validation_aside(records, fraction, seed)
@@ -85,7 +100,7 @@ def search_videos(
         clip_source, config, indexes=indexes, color_jitter=options["color_jitter"]
     )
     weights = None if options["weights"] == "none" else options["weights"]
-    hyper_model_class, space = _CLIP_MODELS[options["model_name"]]
+    hyper_model_class, space = _CLIP_MODELS[model]
     blocks = list(networks[0].blocks)
     hyper_model = hyper_model_class(
         lambda: build_backbones(config, weights),
@@ -119,6 +134,9 @@ def search_features(
 ) -> dict[str, Any] | None:
     """Search for an attention LSTM on features; see `search_videos`."""
     options["initialize_from"] = None
+    options["max_epochs"] = options["max_epochs"] or _MAX_EPOCHS
+    options["patience"] = options["patience"] or 2 * _PATIENCE
+    check_is_free(folder)
     tf.config.experimental.enable_op_determinism()
     plan = functools.partial(feature_training.plan_run, data, split, seed)
     config, parts, broken = plan(options)
@@ -152,12 +170,7 @@ def _fixed(
     options: Mapping[str, Any], given: Collection[str | None], blocks: Sequence[str]
 ) -> dict[str, Any]:
     """The values of a trial that the command line says."""
-    names = {
-        *("num_clusters", "units", "alpha", "bidirectional", "temporal", "intra_normalize"),
-        *("attention", "dropout", "num_frames", "fusion", "optimizer"),
-        *("matching_units", "attend", "num_steps", "num_attended", "learning_rate"),
-    }
-    fixed = {name: options[name] for name in names & set(given)}
+    fixed = {name: options[name] for name in VALUES & set(given)}
     if "attend" in fixed:
         fixed["attend"] = fixed["attend"].replace("-", "_")
     if "learning_rates" in given:
@@ -218,9 +231,9 @@ def _search(
         seed=seed,
         console=console,
     )
-    if options["worker"]:
+    if is_worker():
         return None
-    with_model = [trial for trial in trials if options["measure"] in trial.metrics]
+    with_model = [trial for trial in trials if "stages" in trial.metrics]
     if not with_model:
         raise ValueError(f"No trial has a model; {folder / 'trials.csv'} says why.")
     return tuning.best_trials(with_model)[0]
@@ -248,15 +261,22 @@ def _write_best(
 ) -> dict[str, Any]:
     """Make the best trial's model a run folder, `best`."""
     aside, run = folder / ".best", folder / "best"
+    number = int(best.metrics["stages"])
+    if isinstance(config, RunConfig):  # Hyperband may not have come to the second stage
+        stages = config.training["stages"][:number]
+        config = replace(config, training={**config.training, "stages": stages})
     shutil.rmtree(aside, ignore_errors=True)
     config.save(aside)
-    number = int(best.metrics["stages"])
     shutil.copyfile(folder / "best.keras", aside / f"stage{number}.keras")
     save_model(keras.models.load_model(folder / "best.keras"), aside, number)
     shutil.copyfile(best.folder / "history.csv", aside / "history.csv")
     write_lists(aside / "lists.csv", parts, config.class_names)
-    shutil.rmtree(run, ignore_errors=True)
-    aside.rename(run)
+    same = ("config.json", "model.keras")
+    if filecmp.cmpfiles(aside, run, same, shallow=False)[0] == list(same):
+        shutil.rmtree(aside)  # what else is there, its evaluation for instance, stays
+    else:
+        shutil.rmtree(run, ignore_errors=True)
+        aside.rename(run)
     console.print(
         f"The best model is '{run}', trial {best.trial_id}. Test it once: tfvlad evaluate {run}",
         markup=False,

@@ -6,6 +6,7 @@ from tfvlad.training.feature_cache import CachedClips, FeatureCache
 from tfvlad.training.feature_fitting import fit_on_features, predict_on_features
 from tfvlad.training.fitting import fit_in_stages
 from tfvlad.training.networks import check_one_bag, frozen_part, predict_logits, trained_part
+from tfvlad.training.stage_run import hash_of
 from tfvlad.training.stages import (
     Stage,
     action_vlad_stages,
@@ -28,6 +29,7 @@ __all__ = [
     "fit_in_stages",
     "fit_on_features",
     "frozen_part",
+    "hash_of",
     "hollywood2_stage",
     "initialize_clusters",
     "predict_logits",

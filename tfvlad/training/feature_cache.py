@@ -7,13 +7,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import Progress
 
@@ -80,7 +81,6 @@ class FeatureCache:
         self.folder = Path(folder)
         self.dtype = dtype
         self.extraction_seconds = 0.0
-        self._lock = FileLock(self.folder / ".lock")
 
     def features(
         self,
@@ -89,7 +89,7 @@ class FeatureCache:
         *,
         augment: bool = False,
         variant: int = 0,
-        through: keras.Model | None = None,
+        through: tuple[keras.Model, keras.Model] | None = None,
     ) -> ClipFeatures:
         """The network's outputs on every frame of every clip.
 
@@ -98,14 +98,13 @@ class FeatureCache:
             source: the clips.
             augment: whether to crop and flip at random, as for training.
             variant: number of the random draw when augmenting.
-            through: the network's first part, when `network` is only the rest: its outputs are
-                cached too, and what is there already is not computed again.
+            through: the network's first part and the rest of it: what is not there yet is computed
+                from the outputs of the first part, which are cached too.
 
         Raises:
             OSError: the disk has not enough room.
         """
-        networks = [network] if through is None else [through, network]
-        common = " ".join([*map(fingerprint, networks), str(variant if augment else 0), self.dtype])
+        common = " ".join([fingerprint(network), str(variant if augment else 0), self.dtype])
         paths = [
             self.folder / f"{hashlib.sha256(f'{common} {clip}'.encode()).hexdigest()[:32]}.npy"
             for clip in source.fingerprints(augment)
@@ -116,17 +115,35 @@ class FeatureCache:
         if all(path.exists() for path in paths):
             return features
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock:
+        with self._only_process(common):
             missing = [i for i, path in enumerate(paths) if not path.exists()]
             if not missing:  # another process has extracted them in the meantime
                 return features
             wanted = source.subset(missing)
             if through is None:
-                clips = wanted.clips(augment, variant)
+                rest, clips = network, wanted.clips(augment, variant)
             else:
-                clips = iter(self.features(through, wanted, augment=augment, variant=variant))
-            self._extract(network, clips, features, missing)
+                first, rest = through
+                maps = self.features(first, wanted, augment=augment, variant=variant)
+                clips = iter(maps)
+            self._extract(rest, clips, features, missing)
         return features
+
+    @contextmanager
+    def _only_process(self, common: str) -> Iterator[None]:
+        """Waits while another process extracts features of this network and kind."""
+        name = hashlib.sha256(common.encode()).hexdigest()[:32]
+        lock = FileLock(self.folder / f".{name}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            console = Console(stderr=True)
+            console.print(f"Waiting for the features that another process writes to {self.folder}.")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _extract(
         self,

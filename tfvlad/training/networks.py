@@ -91,7 +91,7 @@ def frozen_features(
     for stream, clips in zip(backbones_of(backbone), streams_of(source), strict=True):
         network, through = frozen_part(stream, freed_block), None
         if freed_block is None and later_freed_block is not None:
-            through, network = stream.split_at(later_freed_block)
+            through = stream.split_at(later_freed_block)
         features.append(
             cache.features(network, clips, augment=augment, variant=variant, through=through)
         )

@@ -131,8 +131,7 @@ def fit_stage(
                 progress_bar,
             ],
         )
-    # Also where a callback has stopped it early.
-    state.is_finished |= state.epoch == stage.epochs or state.epoch < epochs
+    state.is_finished |= state.epoch == stage.epochs or network.stop_training
     state.save(folder / "state.npz")
 
 

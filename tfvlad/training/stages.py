@@ -23,7 +23,7 @@ class Stage:
         decay_epochs: see `decay_factor`.
         constant_epochs: epochs before the first decay; `decay_epochs` by default.
         optimizer: "adam", "sgd", or of tensorflow-addons "rectified_adam" (Liu et al.) and
-            "lookahead" (Zhang et al., around Adam).
+            "lookahead" (Zhang et al., around rectified Adam).
         momentum: of SGD.
         patience: end the stage this many epochs after its best one; None ends it after `epochs`.
         best_by: what makes an epoch the best on the validation clips: its "measure" (top-1, or the

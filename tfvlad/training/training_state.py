@@ -52,12 +52,12 @@ class TrainingState:
 
     def restore(self, model: keras.Model) -> None:
         """Put the weights and the optimizer's variables back into a compiled model."""
-        model.set_weights(self.weights)
         if self.optimizer:
             compat.build_optimizer(model)
             variables = compat.optimizer_variables(model.optimizer)
             for variable, value in zip(variables, self.optimizer, strict=True):
                 variable.assign(value)
+        model.set_weights(self.weights)
 
     def save(self, path: Path) -> None:
         names = ("settings", "stage", "epoch", "is_finished", "best_score", "best_epoch", "history")

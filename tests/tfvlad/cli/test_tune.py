@@ -49,7 +49,7 @@ class TestTune:
         assert [row["status"] for row in rows] == ["completed"] * 2
         assert float(rows[0]["extraction_seconds"]) > 0
         assert "2 classes, one label a clip: 6 training, 2 validation clips" in result.errors
-        assert "Trial 1 of 2: " in result.errors
+        assert "Trial 1 (of 2): " in result.errors
 
     def test_the_best_model_is_a_run(self, data, searched):
         folder, _ = searched
@@ -73,8 +73,9 @@ class TestTune:
         folder, _ = searched
         before = (folder / "trials.csv").read_text()
         result = tune(data, folder, *SEARCH)
-        assert "The search goes on: 2 trials are done." in result.output
+        assert "The search goes on. Trials done: 2." in result.output
         assert (folder / "trials.csv").read_text() == before
+        assert (folder / "best" / "evaluation" / "scores.npz").exists()  # of the test above
         changed = tune(data, folder, *SEARCH, "--batch-size", 3)
         assert changed.exit_code == 1
         assert "holds another search and is left as it is (it has another hyper_model)" in (
@@ -90,7 +91,7 @@ class TestTune:
         assert "is over a limit and was not trained" in result.output
         with open(tmp_path / "search" / "trials.csv") as file:
             row = next(csv.DictReader(file))
-        assert float(row["score"]) == pytest.approx(1 - float(row["litert_ms"]) / 1e-3)
+        assert float(row["score"]) == pytest.approx(1e-3 / float(row["litert_ms"]) - 1)
         assert not (tmp_path / "search" / "best").exists()
 
 
@@ -150,12 +151,23 @@ def test_values_are_options_of_train(values, expected):
             ("--chief", "localhost:1", "--worker", "localhost:1", "a"),
             "A process is --chief or --worker, not both.",
         ),
+        (
+            ("--model", "action-vlad", "--units", 3),
+            "--units has no effect on --model action-vlad. Leave it out.",
+        ),
         (("--model", "attention-lstm"), "--model attention-lstm learns from features: make them"),
     ],
 )
 def test_refused_options(data, tmp_path, options, sentence):
     assert_one_sentence(tfvlad("tune", data, tmp_path / "new", *options), sentence)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_other_things(data, tmp_path):
+    (tmp_path / "best").mkdir()
+    sentence = "is not empty and holds no search: it has no search.json, but best. Choose a new"
+    assert_one_sentence(tfvlad("tune", data, tmp_path), sentence)
+    assert list(tmp_path.iterdir()) == [tmp_path / "best"]
 
 
 def test_an_address_without_a_port(data, tmp_path):

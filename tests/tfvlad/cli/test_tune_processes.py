@@ -73,7 +73,7 @@ def test_a_killed_search_goes_on(data, tmp_path):
     rows = (before[1].folder / "history.csv").read_text().splitlines()
     written = (before[0].folder / "history.csv").stat().st_mtime_ns
     told = finish(start(data, folder))
-    assert "The search goes on: 1 trials are done." in told
+    assert "The search goes on. Trials done: 1." in told
     trials = tuning.read_trials(folder)
     assert [trial.status for trial in trials] == ["completed"] * 4
     assert (trials[0].folder / "history.csv").stat().st_mtime_ns == written
