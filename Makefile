@@ -6,7 +6,7 @@ ADDONS_VENV := .venv-addons
 DEMO_OUTPUT ?= demo-output
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow test-addons lint format clean
+.PHONY: demo test test-slow test-addons notebooks lint format clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/tfvlad demo $(DEMO_OUTPUT)
@@ -19,6 +19,9 @@ test-slow: $(VENV)/installed
 
 test-addons: $(ADDONS_VENV)/installed
 	$(ADDONS_VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow and not current"
+
+notebooks: $(VENV)/installed
+	$(VENV)/bin/python -c "from tests.examples import test_notebooks; test_notebooks.refresh()"
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -11,12 +11,13 @@ def progress_bar(*, disable: bool = False, transient: bool = False) -> Progress:
         disable: Show nothing.
         transient: Leave nothing on the terminal at the end.
     """
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=disable,
+        console=console,
+        disable=disable or console.is_jupyter,  # where it would need ipywidgets
         transient=transient,
     )

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from pipelines.annotations import Split, read_folder
 from pipelines.encoding import write_video
+from pipelines.progress import progress_bar
 from pipelines.synthetic_scenes import PLACES, THINGS, Place, Scene, Thing
 
 MANIFEST = "synthetic.json"
@@ -276,8 +275,9 @@ def _write_videos(
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(write_twins, jobs)
-        for _ in track(done, "Drawing videos", len(jobs), console=Console(stderr=True)):
-            pass
+        with progress_bar() as bar:
+            for _ in bar.track(done, len(jobs), description="Drawing videos"):
+                pass
 
 
 def _draw_rival(generator: np.random.Generator) -> dict[str, Any]:

@@ -92,6 +92,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __init__(self, title: str, epochs: int, finished: int):
         super().__init__()
+        console = Console(stderr=True)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -99,7 +100,8 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("epochs"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[measures]}"),
-            console=Console(stderr=True),
+            console=console,
+            disable=console.is_jupyter,  # where it would need ipywidgets
         )
         self.task = self.bar.add_task(title, total=epochs, completed=finished, measures="")
 

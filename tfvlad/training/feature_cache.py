@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import time
@@ -160,7 +161,8 @@ class FeatureCache:
         def extract(frames: tf.Tensor) -> tf.Tensor:
             return network(tf.cast(frames, tf.float32), training=False)
 
-        with Progress(transient=True, console=Console(stderr=True)) as progress:
+        console = Console(stderr=True)
+        with Progress(transient=True, console=console, disable=console.is_jupyter) as progress:
             shown = progress.track(clips, total=len(missing), description="Features")
             for i, clip in zip(missing, shown, strict=True):
                 # (..., T, H, W, 3) -> (frames, H, W, 3)
@@ -190,7 +192,7 @@ class CachedClips:
         *,
         shuffle: bool,
         seed: int = 0,
-        epoch: Callable[[], int] = lambda: 0,
+        epoch: Callable[[], int] | None = None,
     ) -> tf.data.Dataset:
         """Batches of (maps, labels), of several streams of ((maps, maps), labels).
 
@@ -199,8 +201,10 @@ class CachedClips:
             shuffle: draw the order, and each clip's variant, anew for each epoch; otherwise the
                 clips come in order with variant 0.
             seed: of the draws.
-            epoch: asked for the epoch's number whenever the dataset is iterated.
+            epoch: asked for the epoch's number whenever the dataset is iterated; by default every
+                iteration is the next epoch.
         """
+        epoch = epoch or itertools.count().__next__
         count, features = len(self.labels), self.variants[0]
 
         def batches() -> Iterator[tuple[Any, np.ndarray]]:

@@ -122,7 +122,13 @@ def predict_on_features(
     scores = []
     chunks = source.test_chunks(num_chunks, flipped)
     console = Console(stderr=True)
-    for clip in track(chunks, "Test", len(source), transient=True, console=console):
+    shown = track(
+        *(chunks, "Test", len(source)),
+        transient=True,
+        console=console,
+        disable=console.is_jupyter,
+    )
+    for clip in shown:
         inputs = list(clip) if len(clip) > 1 else clip[0]
         scores.append(mean(model.predict_on_batch(inputs)[np.newaxis])[0].numpy())
     return np.array(scores)

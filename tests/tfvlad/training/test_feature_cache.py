@@ -61,7 +61,7 @@ class TestFeatureCache:
         backbone, cache = tiny_backbone(), FeatureCache(tmp_path)
         network, options = backbone.model, {"augment": True}
         cache.features(network, source, **options)
-        before = set(tmp_path.iterdir())
+        before = set(tmp_path.glob("*.npy"))
         if change == "weights":
             layer = network.get_layer("bn1")
             layer.set_weights([weight + 0.01 for weight in layer.get_weights()])
@@ -76,7 +76,7 @@ class TestFeatureCache:
         else:
             options["variant"] = 1
         cache.features(network, source, **options)
-        assert len(set(tmp_path.iterdir()) - before) == 4
+        assert len(set(tmp_path.glob("*.npy")) - before) == 4
 
     def test_of_two_processes_one_extracts(self, source, tmp_path):
         network = tiny_backbone().model

@@ -4,6 +4,7 @@ import pytest
 from tests.helpers import MemoryClips, tiny_backbone
 from tfvlad.models import action_vlad, average_pooling, ta_vlad
 from tfvlad.training import FeatureCache, frozen_part, predict_logits, trained_part
+from tfvlad.training.networks import frozen_features
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,18 @@ def test_frozen_and_trained_part(backbone, freed_block, num_frames):
     shared = {id(weight) for weight in model.weights}
     assert {id(weight) for weight in trained.weights} <= shared
     assert layer.weights
+
+
+def test_the_last_maps_are_the_same_whatever_stage_2_frees(backbone, tmp_path):
+    source = MemoryClips.random(3)
+    direct = frozen_features(FeatureCache(tmp_path / "a"), backbone, source, None)
+    cache = FeatureCache(tmp_path / "b")
+    for block in ("block1", "block2"):
+        found = frozen_features(cache, backbone, source, None, later_freed_block=block)
+        assert [path.name for path in found.paths] == [path.name for path in direct.paths]
+    np.testing.assert_allclose(found[2], direct[2], atol=1e-4)
+    # Decoded for the whole backbone, and for the first of the blocks on the way to it: not again.
+    assert len(source.decoded) == 6
 
 
 @pytest.mark.parametrize("test_crops", [1, 5])
