@@ -261,7 +261,7 @@ def _space_of(hyper_model: Any) -> list[dict[str, Any]]:
         configs = [parameter.get_config() for parameter in hp.space]
         found += [config for config in configs if config not in found]
         scopes += [scope for scope in hp.inactive_scopes if scope not in scopes]
-    return found
+    return sorted(found, key=lambda config: str((config["name"], config)))
 
 
 def check_is_free(folder: str | os.PathLike[str]) -> None:

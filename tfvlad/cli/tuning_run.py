@@ -170,7 +170,8 @@ def _fixed(
     options: Mapping[str, Any], given: Collection[str | None], blocks: Sequence[str]
 ) -> dict[str, Any]:
     """The values of a trial that the command line says."""
-    fixed = {name: options[name] for name in VALUES & set(given)}
+    # In an order that is the same in every process.
+    fixed = {name: options[name] for name in sorted(VALUES & set(given))}
     if "attend" in fixed:
         fixed["attend"] = fixed["attend"].replace("-", "_")
     if "learning_rates" in given:
