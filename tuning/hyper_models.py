@@ -190,14 +190,17 @@ class _ClipHyperModel(keras_tuner.HyperModel):
                 f"`num_freed_blocks` must be at most {len(blocks)}, the blocks of "
                 f"'{backbone.name}'. Received: num_freed_blocks={num_freed}."
             )
-        changes: dict[str, Any] = {}
-        if "optimizer" in values:
-            changes["optimizer"] = values["optimizer"]
         stages = []
         for number, stage in enumerate(self.stages if num_freed else self.stages[:1], 1):
             rate = values.get(f"stage{number}_learning_rate", stage.learning_rate)
-            freed_block = blocks[-num_freed] if number == 2 else None
-            stages.append(replace(stage, learning_rate=rate, freed_block=freed_block, **changes))
+            stages.append(
+                replace(
+                    stage,
+                    learning_rate=rate,
+                    optimizer=values.get("optimizer", stage.optimizer),
+                    freed_block=blocks[-num_freed] if number == 2 else None,
+                )
+            )
         return stages
 
 

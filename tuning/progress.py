@@ -152,9 +152,9 @@ class SearchProgress:
         if not self.num_trials or not seconds or self.is_worker:
             return ""
         left = self.num_trials - sum(trial.status != "running" for trial in trials)
-        return (
-            f" About {_duration(left * float(np.mean(seconds)))} for {left} more." if left else ""
-        )
+        if left < 1:
+            return ""
+        return f" About {_duration(left * float(np.mean(seconds)))} for {left} more."
 
     def _tell(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -272,7 +272,8 @@ def check_is_free(folder: str | os.PathLike[str]) -> None:
     """
     folder = Path(folder)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    others = found - {"data", "features"}
+    # Hidden: what another process of the same search is about to move into place.
+    others = {name for name in found if name[0] != "."} - {"data", "features"}
     if others and "search.json" not in found:
         raise ValueError(
             f"'{folder}' is not empty and holds no search: it has no search.json, but "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import keras
 import keras_tuner
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
+from tensorflow.python.framework.ops import gradient_registry
 
 from tuning.progress import SearchProgress
 from tuning.trial_folder import (
@@ -78,7 +80,8 @@ class ClipTuner(keras_tuner.Tuner):
             take_over(Path(self.get_trial_dir(hp.values["tuner/trial_id"])), folder)
         starts = CountStarts(folder)
         try:
-            metrics = self._metrics(hp, training, validation, folder, starts)
+            with _forgotten_gradients():
+                metrics = self._metrics(hp, training, validation, folder, starts)
         except Exception as error:
             # KerasTuner's service does not send the message to the chief.
             (folder / "error.txt").write_text(f"{type(error).__name__}: {error}")
@@ -140,6 +143,22 @@ class ClipTuner(keras_tuner.Tuner):
 def begin_no_more(oracle: keras_tuner.Oracle) -> None:
     """Let a search end with the trials that are running."""
     oracle.max_trials = max(1, len(oracle.trials))
+
+
+@contextlib.contextmanager
+def _forgotten_gradients() -> Iterator[None]:
+    """Take back the custom gradients registered inside.
+
+    TensorFlow keeps them for ever, by name, and each keeps the graph it was traced in. Keras'
+    optimizers register one with every training function (the all-reduce of the gradients).
+    """
+    registered = gradient_registry._registry
+    before = set(registered)
+    try:
+        yield
+    finally:
+        for name in set(registered) - before:
+            del registered[name]
 
 
 def _write_hparams(folder: Path, values: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tuning
 from tests.helpers import MemoryClips, tiny_backbone
@@ -103,10 +105,28 @@ def quick_search(folder, hyper=None, **options):
         return search(folder, hyper=hyper or QuickHyperModel(), **options)
 
 
+class CountingHyperModel(tuning.TAVLADHyperModel):
+    """Notes the live graphs before each trial."""
+
+    num_graphs: list[int]
+
+    def build(self, hp):
+        gc.collect()
+        self.num_graphs.append(sum(isinstance(o, tf.Graph) for o in gc.get_objects()))
+        return super().build(hp)
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def num_graphs():
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, num_graphs):
     folder = tmp_path_factory.mktemp("finished")
-    return folder, search(folder)
+    hyper = hyper_model(folder, CountingHyperModel)
+    hyper.num_graphs = num_graphs
+    return folder, search(folder, hyper=hyper)
 
 
 class TestGrid:
@@ -120,6 +140,9 @@ class TestGrid:
         _, trials = finished
         assert trials[0].metrics["extraction_seconds"] > 0
         assert [t.metrics["extraction_seconds"] for t in trials[1:]] == [0, 0, 0]
+
+    def test_the_graphs_of_finished_trials_are_let_go(self, finished, num_graphs):
+        assert num_graphs[-1] <= num_graphs[-2]
 
     def test_what_is_measured(self, finished):
         _, trials = finished

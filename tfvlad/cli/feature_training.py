@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipelines.video_index import BrokenVideo
 from tfvlad.cli.data import clip_names, read_split, set_validation_aside, write_lists
 from tfvlad.cli.run_folder import (
     FeatureRunConfig,
+    absolute_path,
     build_feature_model,
     load_config,
     load_model,
@@ -124,16 +124,16 @@ def plan_run(
         num_steps=[options["num_steps"], options["num_attended"]][: len(folders)],
         chunk_frames=options["chunk_frames"] if options["sampling"] == "chunk" else None,
         data={
-            "data": _absolute(data),
-            "attended": _absolute(options["attended"]),
-            "lists": _absolute(lists),
+            "data": absolute_path(data),
+            "attended": absolute_path(options["attended"]),
+            "lists": absolute_path(lists),
             "split": split,
         },
         training={
             "stage": vars(_stage(options, -(-len(training) // options["batch_size"]))),
             "batch_size": options["batch_size"],
             "seed": seed,
-            "initialize_from": _absolute(options["initialize_from"]),
+            "initialize_from": absolute_path(options["initialize_from"]),
             "validation_fraction": options["validation_fraction"],
         },
     )
@@ -224,10 +224,6 @@ def feature_folders(model_name: str, data: str, attended: str | None) -> list[st
     if attended is not None:
         raise ValueError(f"{model_name} attends to nothing. Received: --attended {attended}.")
     return [data]
-
-
-def _absolute(path: str | None) -> str | None:
-    return path and os.path.abspath(path)
 
 
 def _model_options(model_name: str, options: dict[str, Any]) -> dict[str, Any]:

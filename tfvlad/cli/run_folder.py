@@ -161,6 +161,11 @@ def check_is_free(folder: Path, marker: str = "config.json") -> None:
         )
 
 
+def absolute_path(path: str | None) -> str | None:
+    """As a configuration keeps it: a run is read from other folders too."""
+    return path and os.path.abspath(path)
+
+
 def tell_parts(
     config: RunConfig | FeatureRunConfig, parts: Mapping[str, Sequence[Any]], console: Console
 ) -> None:

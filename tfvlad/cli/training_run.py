@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,6 +35,7 @@ from tfvlad.cli.data import (
 )
 from tfvlad.cli.run_folder import (
     RunConfig,
+    absolute_path,
     build_backbones,
     build_model,
     options_of,
@@ -200,10 +200,6 @@ def summary_table(results: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _absolute(path: str | None) -> str | None:
-    return path and os.path.abspath(path)
-
-
 def plan_run(
     data: str, records: Split, split: int, seed: int, options: dict[str, Any]
 ) -> tuple[RunConfig, list[Stage], tuple[Backbone, ...]]:
@@ -216,7 +212,7 @@ def plan_run(
         model=options["model_name"],
         model_options=_model_options(options),
         backbone=options["backbone"],
-        weights=weights if weights == "imagenet" else _absolute(weights),
+        weights=weights if weights == "imagenet" else absolute_path(weights),
         class_names=list(records.class_names),
         multi_label=bool(several),
         num_frames=options["num_frames"],
@@ -225,11 +221,11 @@ def plan_run(
         short_side=round(options["image_size"] * 256 / 224),
         freed_block=options["freed_block"] or "",
         data={
-            "data": _absolute(data),
-            "test_data": _absolute(options["test_data"]),
-            "lists": _absolute(options["lists"]),
+            "data": absolute_path(data),
+            "test_data": absolute_path(options["test_data"]),
+            "lists": absolute_path(options["lists"]),
             "split": split,
-            "flow": _absolute(options["flow"]),
+            "flow": absolute_path(options["flow"]),
         },
         training={},
         streams=streams,
