@@ -3,7 +3,7 @@
 Names are imported on first use: `export.artifact` runs in processes without TensorFlow.
 """
 
-import importlib
+import lazy_loader
 
 _MODULES = {
     "clip_model": ("ClipModel",),
@@ -16,15 +16,5 @@ _MODULES = {
     "serving.saved_model": ("save_serving_model",),
     "streaming": ("initial_state", "streaming_model"),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-__all__ = sorted(_MODULE_OF)
 
-
-def __getattr__(name: str):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'export' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"export.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_MODULES)

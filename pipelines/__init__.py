@@ -4,7 +4,7 @@ Names are imported on first use; only the clip sources bring TensorFlow.
 The function `clip_dataset` is imported from its module, which has the same name.
 """
 
-import importlib
+import lazy_loader
 
 _MODULES = {
     "annotations": ("read_csv", "read_folder"),
@@ -45,15 +45,5 @@ _MODULES = {
     "video_index": ("BrokenVideo", "drop_broken", "index_videos"),
     "video_info": ("BrokenVideoError", "VideoInfo"),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-__all__ = sorted(_MODULE_OF)
 
-
-def __getattr__(name: str):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'pipelines' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"pipelines.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_MODULES)

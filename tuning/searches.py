@@ -17,9 +17,9 @@ import keras_tuner
 import numpy as np
 from rich.console import Console
 
-from tfvlad.training import hash_of
 from tuning.grid import GridOracle
 from tuning.progress import SearchProgress
+from tuning.search_folder import claim, remove_stranded_trials, settings_of
 from tuning.trials import Trial, read_trials
 from tuning.tuner import ClipTuner, begin_no_more
 
@@ -86,7 +86,7 @@ def search(
     if max_trials is None and algorithm in ("random", "bayesian"):
         max_trials = 30
     folder = Path(folder)
-    _claim(folder, _settings(hyper_model, training, validation, algorithm, measure, limits, seed))
+    claim(folder, settings_of(hyper_model, training, validation, algorithm, measure, limits, seed))
     progress = SearchProgress(
         folder,
         measure,
@@ -99,6 +99,8 @@ def search(
     objective = f"{measure}_within_limits" if limits else measure
     oracle = _oracle(algorithm, objective, max_trials, hyper_model.max_epochs, seed)
     with contextlib.redirect_stdout(sys.stderr), _named_damage(folder):
+        if not is_worker():
+            remove_stranded_trials(folder)
         tuner = ClipTuner(  # which tells what it reloads
             oracle,
             hyper_model,
@@ -225,81 +227,3 @@ def _oracle(
     oracle.max_trials = max_trials  # Hyperband's builder does not take it
     oracle.verbose = 0
     return oracle
-
-
-def _settings(
-    hyper_model: Any,
-    training: Any,
-    validation: Any,
-    algorithm: str,
-    measure: str,
-    limits: Mapping[str, float],
-    seed: int,
-) -> dict[str, Any]:
-    """What every trial of a search has to share."""
-    return {
-        "algorithm": algorithm,
-        "measure": measure,
-        "limits": limits,
-        "seed": seed,
-        "space": _space_of(hyper_model),
-        "hyper_model": hyper_model.settings,
-        "training clips": hash_of(training.fingerprints(True)),
-        "validation clips": hash_of(validation.fingerprints(False)),
-        "labels": hash_of([str(source.labels.tolist()) for source in (training, validation)]),
-    }
-
-
-def _space_of(hyper_model: Any) -> list[dict[str, Any]]:
-    """The parameters of a space, those under conditions that do not hold at first included."""
-    found: list[dict[str, Any]] = []
-    scopes: list[list] = [[]]
-    for conditions in scopes:  # it grows
-        hp = keras_tuner.HyperParameters()
-        hp.values.update({condition.name: condition.values[0] for condition in conditions})
-        hyper_model.values(hp)
-        configs = [parameter.get_config() for parameter in hp.space]
-        found += [config for config in configs if config not in found]
-        scopes += [scope for scope in hp.inactive_scopes if scope not in scopes]
-    return sorted(found, key=lambda config: str((config["name"], config)))
-
-
-def check_is_free(folder: str | os.PathLike[str]) -> None:
-    """Refuse to write a search into a folder of other things; features and data may be there.
-
-    Raises:
-        ValueError: there are others, and no search.
-    """
-    folder = Path(folder)
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    # Hidden: what another process of the same search is about to move into place.
-    others = {name for name in found if name[0] != "."} - {"data", "features"}
-    if others and "search.json" not in found:
-        raise ValueError(
-            f"'{folder}' is not empty and holds no search: it has no search.json, but "
-            f"{', '.join(sorted(others)[:3])}. Choose a new folder."
-        )
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder this search's, or see that it is.
-
-    Raises:
-        ValueError: it holds something else.
-    """
-    path = folder / "search.json"
-    settings = json.loads(json.dumps(settings))
-    if path.exists():
-        before = json.loads(path.read_text())
-        changed = [name for name in settings if settings[name] != before.get(name)]
-        if changed:
-            raise ValueError(
-                f"'{folder}' holds another search and is left as it is (it has another "
-                f"{', '.join(changed)}). Choose another folder, or the same settings to go on."
-            )
-        return
-    check_is_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".search.{os.getpid()}"
-    temporary.write_text(json.dumps(settings, indent=2) + "\n")
-    os.replace(temporary, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import keras
 import keras_tuner
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
-from tensorflow.python.framework.ops import gradient_registry
 
 from tuning.progress import SearchProgress
 from tuning.trial_folder import (
@@ -80,7 +80,7 @@ class ClipTuner(keras_tuner.Tuner):
             take_over(Path(self.get_trial_dir(hp.values["tuner/trial_id"])), folder)
         starts = CountStarts(folder)
         try:
-            with _forgotten_gradients():
+            with _gradients_end_with_their_graphs():
                 metrics = self._metrics(hp, training, validation, folder, starts)
         except Exception as error:
             # KerasTuner's service does not send the message to the chief.
@@ -146,19 +146,26 @@ def begin_no_more(oracle: keras_tuner.Oracle) -> None:
 
 
 @contextlib.contextmanager
-def _forgotten_gradients() -> Iterator[None]:
-    """Take back the custom gradients registered inside.
+def _gradients_end_with_their_graphs() -> Iterator[None]:
+    """Custom gradients that are registered inside live as long as the graph they are traced in.
 
-    TensorFlow keeps them for ever, by name, and each keeps the graph it was traced in. Keras'
-    optimizers register one with every training function (the all-reduce of the gradients).
+    TensorFlow's registry would keep them for ever, and each keeps its graph: Keras' optimizers
+    register one with every training function, the all-reduce of the gradients.
     """
-    registered = gradient_registry._registry
-    before = set(registered)
+    register = tf.RegisterGradient.__call__
+
+    def register_weakly(self: tf.RegisterGradient, gradient: Callable) -> Callable:
+        graph = tf.compat.v1.get_default_graph()
+        graph.custom_gradients = [*getattr(graph, "custom_gradients", ()), gradient]
+        kept: Callable[[], Any] = weakref.ref(gradient)
+        register(self, lambda operation, *outer: kept()(operation, *outer))
+        return gradient
+
+    tf.RegisterGradient.__call__ = register_weakly
     try:
         yield
     finally:
-        for name in set(registered) - before:
-            del registered[name]
+        tf.RegisterGradient.__call__ = register
 
 
 def _write_hparams(folder: Path, values: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

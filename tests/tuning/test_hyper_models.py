@@ -10,6 +10,7 @@ from tests.helpers import MemoryClips, MemoryFeatures, tiny_backbone
 from tfvlad.backbones import flow_backbone
 from tfvlad.evaluation import evaluate_scores
 from tfvlad.training import FeatureCache, PairedStreams, Stage, clusters, predict_logits
+from tuning.hyper_models import clips
 
 TRAINING = MemoryClips.random(8, num_frames=2)
 VALIDATION = MemoryClips.random(5, num_frames=2, seed=1)
@@ -185,13 +186,13 @@ class TestFit:
         hyper = hyper_model(tmp_path, fixed=fixed)
         seen = []
 
-        class Spy(tuning.hyper_models._SeeClipModel):
+        class Spy(clips._SeeClipModel):
             def on_epoch_begin(self, epoch, logs=None):
                 optimizer = self.model.optimizer
                 seen.append((type(optimizer).__name__, float(optimizer.learning_rate)))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tuning.hyper_models, "_SeeClipModel", Spy)
+            patch.setattr(clips, "_SeeClipModel", Spy)
             trained(hyper)
         assert {name for name, _ in seen} == {"SGD"}
         np.testing.assert_allclose([rate for _, rate in seen][::6], [0.03, 0.02], rtol=1e-6)
@@ -223,7 +224,8 @@ class TestFit:
 
     def test_several_labels(self, tmp_path):
         clips = [MemoryClips.random(6, num_frames=2, multi_label=True, seed=n) for n in (0, 1)]
-        _, metrics = trained(hyper_model(tmp_path), training=clips[0], validation=clips[1])
+        hyper = hyper_model(tmp_path, stages=STAGES[:1])
+        _, metrics = trained(hyper, training=clips[0], validation=clips[1])
         assert "val_top1" not in metrics
         assert 0 < metrics["val_mAP"] <= 1
 
@@ -260,7 +262,7 @@ class TestFit:
 class TestKerasTuner:
     def test_its_own_tuner_takes_a_hyper_model(self, tmp_path):
         tuner = keras_tuner.RandomSearch(
-            hyper_model(tmp_path),
+            hyper_model(tmp_path, stages=STAGES[:1]),
             objective=keras_tuner.Objective("val_top1", "max"),
             max_trials=2,
             directory=str(tmp_path),

@@ -15,6 +15,7 @@ import tuning
 from tests.helpers import MemoryClips, tiny_backbone
 from tfvlad.training import FeatureCache, Stage, predict_logits
 from tuning import report
+from tuning.search_folder import settings_of
 
 TRAINING = MemoryClips.random(8, num_frames=2)
 VALIDATION = MemoryClips.random(5, num_frames=2, seed=1)
@@ -57,11 +58,11 @@ class QuickHyperModel(keras_tuner.HyperModel):
 
     max_epochs = 3
 
-    def __init__(self, space=grid):
+    def __init__(self, space=grid, folders=()):
         super().__init__()
         self.settings = {"model": "quick"}
         self.values = space
-        self.folders = []
+        self.folders = list(folders)
 
     def build(self, hp):
         self.values(hp)
@@ -112,7 +113,7 @@ class CountingHyperModel(tuning.TAVLADHyperModel):
 
     def build(self, hp):
         gc.collect()
-        self.num_graphs.append(sum(isinstance(o, tf.Graph) for o in gc.get_objects()))
+        self.num_graphs.append(sum(issubclass(type(o), tf.Graph) for o in gc.get_objects()))
         return super().build(hp)
 
 
@@ -220,6 +221,17 @@ class TestResume:
         assert [t.status for t in trials] == ["completed", "failed", "completed", "completed"]
         assert "The trial was killed 3 times before it finished another epoch" in trials[1].message
 
+    def test_a_kill_while_a_trial_begins(self, tmp_path):
+        quick_search(tmp_path, max_trials=1)
+        state = tmp_path / "search" / "trials" / "oracle.json"
+        before = state.read_text()
+        with pytest.raises(KeyboardInterrupt):
+            quick_search(tmp_path, InterruptedHyperModel(folders=[None]))
+        state.write_text(before)  # as if it had not come to write that the second one has begun
+        trials = quick_search(tmp_path)
+        assert [t.status for t in trials] == ["completed"] * 4
+        assert len({tuple(t.values.values()) for t in trials}) == 4
+
     def test_more_trials(self, tmp_path):
         first = quick_search(tmp_path, algorithm="random", max_trials=1)
         trials = quick_search(tmp_path, algorithm="random", max_trials=3)
@@ -246,7 +258,7 @@ class TestResume:
     def test_other_data_or_weights_are_another_search(self, tmp_path, change):
         (tmp_path / "search").mkdir()
         settings, changed = (
-            tuning.searches._settings(
+            settings_of(
                 hyper_model(tmp_path, **options),
                 clips,
                 VALIDATION,

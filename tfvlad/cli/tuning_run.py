@@ -31,8 +31,9 @@ from tfvlad.cli.run_folder import (
     tell_parts,
 )
 from tfvlad.training import FeatureCache, Stage
-from tuning.searches import check_is_free, is_worker
-from tuning.values import Space
+from tuning.hyper_models.values import Space
+from tuning.search_folder import check_is_free
+from tuning.searches import is_worker
 
 # Epochs without a better one after which a stage of a clip model's trial ends.
 _PATIENCE = 5

@@ -25,8 +25,8 @@ from tfvlad.training import (
     predict_logits,
     ta_vlad_stages,
 )
-from tuning.spaces import action_vlad_space, ta_vlad_space
-from tuning.values import Space, chosen_values, parameters_of
+from tuning.hyper_models.spaces import action_vlad_space, ta_vlad_space
+from tuning.hyper_models.values import Space, chosen_values, parameters_of
 
 # The values that concern the training; the others are arguments of the model.
 _TRAINING = {"optimizer", "stage1_learning_rate", "stage2_learning_rate", "num_freed_blocks"}
@@ -37,28 +37,31 @@ class _ClipHyperModel(keras_tuner.HyperModel):
 
     # Of a model with one stream, with two and so on.
     _builders: tuple[Callable[..., keras.Model], ...]
+    _default_space: Space
+    _default_stages: tuple[Stage, ...]
 
     def __init__(
         self,
         build_backbone: Callable[[], Backbone | Sequence[Backbone]],
         num_classes: int,
         *,
-        space: Space,
-        fixed: Mapping[str, Any] | None,
-        stages: Sequence[Stage],
-        batch_size: int,
-        cache: FeatureCache | None,
-        num_cached_crops: int,
-        seed: int,
+        space: Space | None = None,
+        fixed: Mapping[str, Any] | None = None,
+        stages: Sequence[Stage] | None = None,
+        batch_size: int = 16,
+        cache: FeatureCache | None = None,
+        num_cached_crops: int = 4,
+        seed: int = 0,
     ):
         super().__init__()
+        stages = self._default_stages if stages is None else tuple(stages)
         if len(stages) not in (1, 2):
             raise ValueError(f"`stages` must be one or two. Received: {len(stages)}.")
         self.build_backbone = build_backbone
         self.num_classes = num_classes
-        self.space = space
+        self.space = space or self._default_space
         self.fixed = {**(fixed or {}), **({"num_freed_blocks": 0} if len(stages) == 1 else {})}
-        self.stages = tuple(stages)
+        self.stages = stages
         self.batch_size = batch_size
         self.cache = cache
         self.num_cached_crops = num_cached_crops
@@ -216,8 +219,8 @@ class TAVLADHyperModel(_ClipHyperModel):
         num_classes: number of action classes C.
         space: from KerasTuner's `HyperParameters` to the values of a trial by name: arguments of
             `tfvlad.models.ta_vlad`, `optimizer`, `stage1_learning_rate`, `stage2_learning_rate` and
-            `num_freed_blocks` (of the backbone, in stage 2; 0 leaves stage 2 out). Replace it by a
-            function of your own, or `paper_space`.
+            `num_freed_blocks` (of the backbone, in stage 2; 0 leaves stage 2 out). Replace
+            `ta_vlad_space`, the default, by a function of your own, or `paper_space`.
         fixed: values that are not searched for, whether the space has them or not.
         stages: one or two, whose learning rates, optimizer and freed block the values replace; the
             paper's by default, ended after 5 epochs without a better one.
@@ -232,31 +235,8 @@ class TAVLADHyperModel(_ClipHyperModel):
     """
 
     _builders = (ta_vlad,)
-
-    def __init__(
-        self,
-        build_backbone: Callable[[], Backbone],
-        num_classes: int,
-        *,
-        space: Space = ta_vlad_space,
-        fixed: Mapping[str, Any] | None = None,
-        stages: Sequence[Stage] | None = None,
-        batch_size: int = 16,
-        cache: FeatureCache | None = None,
-        num_cached_crops: int = 4,
-        seed: int = 0,
-    ):
-        super().__init__(
-            build_backbone,
-            num_classes,
-            space=space,
-            fixed=fixed,
-            stages=stages or [replace(s, patience=5) for s in ta_vlad_stages("")],
-            batch_size=batch_size,
-            cache=cache,
-            num_cached_crops=num_cached_crops,
-            seed=seed,
-        )
+    _default_space = staticmethod(ta_vlad_space)
+    _default_stages = tuple(replace(stage, patience=5) for stage in ta_vlad_stages(""))
 
 
 class ActionVLADHyperModel(_ClipHyperModel):
@@ -267,7 +247,8 @@ class ActionVLADHyperModel(_ClipHyperModel):
             weights.
         num_classes: number of action classes C.
         space: see `TAVLADHyperModel`; the arguments are those of `tfvlad.models.action_vlad`, of
-            two streams those of `tfvlad.models.two_stream`, for which there is `two_stream_space`.
+            two streams those of `tfvlad.models.two_stream`, for which there is `two_stream_space`;
+            by default `action_vlad_space`.
         fixed: values that are not searched for, whether the space has them or not.
         stages: one or two, whose learning rates, optimizer and freed block the values replace; by
             default 30 epochs each of the paper's, ended after 5 without a better one.
@@ -282,32 +263,10 @@ class ActionVLADHyperModel(_ClipHyperModel):
     """
 
     _builders = (action_vlad, two_stream)
-
-    def __init__(
-        self,
-        build_backbone: Callable[[], Backbone | Sequence[Backbone]],
-        num_classes: int,
-        *,
-        space: Space = action_vlad_space,
-        fixed: Mapping[str, Any] | None = None,
-        stages: Sequence[Stage] | None = None,
-        batch_size: int = 16,
-        cache: FeatureCache | None = None,
-        num_cached_crops: int = 4,
-        seed: int = 0,
-    ):
-        recipe = [replace(s, epochs=30, patience=5) for s in action_vlad_stages("", 1000)]
-        super().__init__(
-            build_backbone,
-            num_classes,
-            space=space,
-            fixed=fixed,
-            stages=stages or recipe,
-            batch_size=batch_size,
-            cache=cache,
-            num_cached_crops=num_cached_crops,
-            seed=seed,
-        )
+    _default_space = staticmethod(action_vlad_space)
+    _default_stages = tuple(
+        replace(stage, epochs=30, patience=5) for stage in action_vlad_stages("", 1000)
+    )
 
 
 def validation_measures(logits: Any, labels: Any, class_names: Sequence[str]) -> dict[str, float]:

@@ -13,9 +13,9 @@ import keras_tuner
 
 from tfvlad import models
 from tfvlad.training import FeatureSource, Stage, fit_on_features
-from tuning.hyper_models import validation_measures
-from tuning.spaces import attention_lstm_space
-from tuning.values import Space, chosen_values, parameters_of
+from tuning.hyper_models.clips import validation_measures
+from tuning.hyper_models.spaces import attention_lstm_space
+from tuning.hyper_models.values import Space, chosen_values, parameters_of
 
 # The values that concern the training; the others are arguments of the model.
 _TRAINING = {"optimizer", "learning_rate"}

@@ -1,0 +1,1 @@
+"""From a search space to trained models: what KerasTuner is given."""
