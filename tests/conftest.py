@@ -7,6 +7,7 @@ import importlib.util
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,13 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder} (set TFVLAD_DATA to the folder)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def eagerly() -> Iterator[None]:
+    """TensorFlow's functions are not traced: faster where a test calls each a few times only."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -12,6 +12,8 @@ from tfvlad.evaluation import evaluate_scores
 from tfvlad.training import FeatureCache, PairedStreams, Stage, clusters, predict_logits
 from tuning.hyper_models import clips
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 TRAINING = MemoryClips.random(8, num_frames=2)
 VALIDATION = MemoryClips.random(5, num_frames=2, seed=1)
 STAGES = (

@@ -12,6 +12,8 @@ from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_video
 from tfvlad.cli.ablation import variant_options
 from tfvlad.cli.ablation_report import StudyRow, study_figure
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SMALL = (
     *("--backbone", "resnet18", "--weights", "none", "--image-size", 32, "--frames", 2),
     *("--clusters", 4, "--units", 4, "--epochs", 1, 0, "--cached-crops", 1, "--batch-size", 4),

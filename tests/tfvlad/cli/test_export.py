@@ -58,6 +58,7 @@ class TestSavedModel:
         assert answer["class_names"].numpy().tolist() == [[b"green", b"red"]]
         assert set(loaded.signatures) >= {"encoded_frames", "features", "highlight", "stream"}
 
+    @pytest.mark.slow
     def test_over_the_tolerance_there_is_nothing(self, run, tmp_path):
         options = ("--to", "saved-model", "--tolerance", 0)
         result = tfvlad("export", run, tmp_path / "served", *options)
@@ -71,6 +72,7 @@ class TestSavedModel:
 
 
 class TestLiteRT:
+    @pytest.mark.slow
     def test_int8_on_named_videos(self, run, data, tmp_path):
         path = tmp_path / "model.tflite"
         options = ("--to", "litert", "--precision", "int8", "--videos", data / "train")
@@ -81,6 +83,7 @@ class TestLiteRT:
         assert report["precision"] == "int8"
         assert (report["num_clips"], report["clips"]) == (1, "given")
 
+    @pytest.mark.slow
     def test_broken_videos_are_named(self, run, data, tmp_path):
         good = data / "train" / "red" / "train0.mp4"
         folder = tmp_path / "videos"

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_broken, write_video
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 EXTRACT = ("--network", "resnet18", "--weights", "none", "--image-size", 64, "--frame-step", 1)
 SMALL = (
     *("--steps", 3, "--sampling", "uniform", "--units", 4, "--matching-units", 4),

@@ -26,6 +26,8 @@ from tfvlad.cli.run_folder import load_model
 from tfvlad.evaluation import Highlight
 from tfvlad.models import frame_attributions, intermediate_outputs
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 NETWORK = ("--network", "resnet18", "--weights", "none", "--image-size", 64)
 ATTENTION = (
     *("--model", "attention-lstm", "--steps", 3, "--attended-steps", 4, "--units", 4),

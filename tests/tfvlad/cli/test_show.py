@@ -15,6 +15,8 @@ from tfvlad.cli.pictures import choose, spread
 from tfvlad.cli.run_folder import load_model
 from tfvlad.models import intermediate_outputs
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SMALL = (
     *("--backbone", "resnet18", "--weights", "none", "--image-size", 64, "--frames", 4),
     *("--cached-crops", 1, "--batch-size", 4),

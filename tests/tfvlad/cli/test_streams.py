@@ -11,6 +11,8 @@ import tensorflow as tf
 from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_parts, write_video
 from tfvlad.cli.clip_sources import flow_folder
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SMALL = (
     *("--backbone", "resnet18", "--weights", "none", "--image-size", 32, "--frames", 2),
     *("--clusters", 4, "--epochs", 1, 0, "--cached-crops", 1, "--batch-size", 4),

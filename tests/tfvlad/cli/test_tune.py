@@ -12,6 +12,8 @@ import tensorflow as tf
 from tests.tfvlad.cli.commands import assert_one_sentence, tfvlad, write_parts
 from tfvlad.cli.tuning_run import _fixed, _with_values
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SMALL = (
     *("--backbone", "resnet18", "--weights", "none", "--image-size", 32, "--frames", 2),
     *("--cached-crops", 1, "--batch-size", 4),

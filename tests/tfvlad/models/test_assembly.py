@@ -15,6 +15,8 @@ from tfvlad.models import (
     with_num_frames,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 CLIPS = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3)).astype("float32")
 SMALL = {"num_frames": 3, "num_clusters": 4, "alpha": 5.0}
 BUILDERS = (ta_vlad, action_vlad, average_pooling, max_pooling)

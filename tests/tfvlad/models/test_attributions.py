@@ -23,6 +23,8 @@ from tfvlad.models import (
     with_num_frames,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 CLIPS = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3)).astype("uint8")
 SMALL = {"num_frames": 3, "num_clusters": 4, "alpha": 5.0}
 MODELS = {

@@ -18,6 +18,8 @@ from tfvlad.models import (
     ta_vlad,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 CLIPS = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3)).astype("float32")
 # Small enough that no cluster is empty: the direction of an empty one's vector is rounding noise.
 SMALL = {"num_frames": 3, "num_clusters": 4, "alpha": 5.0}

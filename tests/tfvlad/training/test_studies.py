@@ -17,6 +17,8 @@ from tfvlad.training import (
     ta_vlad_stages,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 T, N, D, K, U, C = 3, 16, 6, 4, 5, 3
 FLOW_FRAMES = 2
 TRAINING, VALIDATION = MemoryClips.random(6), MemoryClips.random(3, seed=1)
