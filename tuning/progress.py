@@ -76,7 +76,9 @@ class SearchProgress:
     def end_trial(self, trial_id: str) -> None:
         """Say what came of it and how long the search will take; write the report."""
         trials = read_trials(self.folder)
-        trial = next(found for found in trials if found.trial_id == trial_id)
+        trial = next((found for found in trials if found.trial_id == trial_id), None)
+        if trial is None:
+            return  # its file is just being written, or not seen yet in a shared folder
         if trial.status == "failed":
             outcome = f"failed: {(trial.message or 'no message').rstrip('.')}"
         elif self.measure not in trial.metrics:

@@ -1,10 +1,11 @@
-"""Which search a folder holds: the same call goes on with it, and another leaves it as it is."""
+"""The folder of a search: whose it is, and what a kill has left in it."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         return
     check_is_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".search.{os.getpid()}"
+    temporary = folder / f".search.{uuid.uuid4().hex}"  # workers may be on several machines
     temporary.write_text(json.dumps(settings, indent=2) + "\n")
     os.replace(temporary, path)
 
@@ -99,9 +100,8 @@ def remove_stranded_trials(folder: Path) -> None:
     It writes a trial's file first and its own after it; such a trial would seem to run for ever.
     """
     state = folder / "trials" / "oracle.json"
-    if not state.exists():
-        return
-    begun = json.loads(state.read_text("utf-8"))["start_order"]
-    for trial in read_trials(folder):
-        if trial.status == "running" and trial.trial_id not in begun:
-            shutil.rmtree(trial.folder)
+    begun = json.loads(state.read_text("utf-8"))["start_order"] if state.exists() else []
+    known = {folder / "trials" / f"trial_{trial_id}" for trial_id in begun}
+    ended = {trial.folder for trial in read_trials(folder) if trial.status != "running"}
+    for stranded in set((folder / "trials").glob("trial_*")) - known - ended:
+        shutil.rmtree(stranded)

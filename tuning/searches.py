@@ -18,12 +18,12 @@ import numpy as np
 from rich.console import Console
 
 from tuning.grid import GridOracle
+from tuning.hyper_models.measures import MEASURES
 from tuning.progress import SearchProgress
 from tuning.search_folder import claim, remove_stranded_trials, settings_of
 from tuning.trials import Trial, read_trials
 from tuning.tuner import ClipTuner, begin_no_more
 
-MEASURES = ("val_top1", "val_mean_class_accuracy", "val_mAP")
 ALGORITHMS = ("random", "bayesian", "hyperband", "grid")
 
 
@@ -113,7 +113,7 @@ def search(
         )
         if not is_worker() and (folder / "trials" / "oracle.json").exists():
             oracle.reload()  # also where it was begun with another number of processes
-    if algorithm == "grid":
+    if algorithm == "grid" and not is_worker():
         num_combinations = sum(1 for _ in oracle.combinations())
         progress.num_trials = min(max_trials or num_combinations, num_combinations)
     else:
@@ -170,8 +170,8 @@ def _named_damage(folder: Path) -> Iterator[None]:
     except json.JSONDecodeError as error:
         raise ValueError(
             f"A file in '{folder / 'trials'}' is damaged ({error}): the disk was full, or the "
-            "machine failed. Remove the trial's folder, or begin in a new folder; the cached "
-            "features are kept."
+            "machine failed. Move that folder away, and the same call begins anew with the cached "
+            "features."
         ) from error
 
 

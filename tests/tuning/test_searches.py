@@ -221,13 +221,16 @@ class TestResume:
         assert [t.status for t in trials] == ["completed", "failed", "completed", "completed"]
         assert "The trial was killed 3 times before it finished another epoch" in trials[1].message
 
-    def test_a_kill_while_a_trial_begins(self, tmp_path):
+    @pytest.mark.parametrize("is_written", [True, False])
+    def test_a_kill_while_a_trial_begins(self, tmp_path, is_written):
         quick_search(tmp_path, max_trials=1)
         state = tmp_path / "search" / "trials" / "oracle.json"
         before = state.read_text()
         with pytest.raises(KeyboardInterrupt):
             quick_search(tmp_path, InterruptedHyperModel(folders=[None]))
         state.write_text(before)  # as if it had not come to write that the second one has begun
+        if not is_written:
+            (tuning.read_trials(tmp_path / "search")[1].folder / "trial.json").write_text("{")
         trials = quick_search(tmp_path)
         assert [t.status for t in trials] == ["completed"] * 4
         assert len({tuple(t.values.values()) for t in trials}) == 4
@@ -307,6 +310,10 @@ class TestResume:
         (trials[0].folder / "trial.json").write_text("{")
         with pytest.raises(ValueError, match=r"A file in '.*trials' is damaged \(Expecting"):
             quick_search(tmp_path)
+        # As the message says.
+        (tmp_path / "search" / "trials").rename(tmp_path / "damaged")
+        again = quick_search(tmp_path)
+        assert [t.score for t in again] == [t.score for t in trials]
 
     def test_files_of_others_are_left_as_they_are(self, tmp_path):
         (tmp_path / "search").mkdir()

@@ -13,7 +13,7 @@ import keras_tuner
 
 from tfvlad import models
 from tfvlad.training import FeatureSource, Stage, fit_on_features
-from tuning.hyper_models.clips import validation_measures
+from tuning.hyper_models.measures import validation_measures
 from tuning.hyper_models.spaces import attention_lstm_space
 from tuning.hyper_models.values import Space, chosen_values, parameters_of
 

@@ -13,7 +13,6 @@ import keras
 import keras_tuner
 
 from tfvlad.backbones import Backbone
-from tfvlad.evaluation import evaluate_scores
 from tfvlad.models import action_vlad, ta_vlad, two_stream
 from tfvlad.training import (
     ClipSource,
@@ -25,6 +24,7 @@ from tfvlad.training import (
     predict_logits,
     ta_vlad_stages,
 )
+from tuning.hyper_models.measures import validation_measures
 from tuning.hyper_models.spaces import action_vlad_space, ta_vlad_space
 from tuning.hyper_models.values import Space, chosen_values, parameters_of
 
@@ -211,8 +211,8 @@ class TAVLADHyperModel(_ClipHyperModel):
     """TA-VLAD for KerasTuner.
 
     `build(hp)` is pure: the same values give the same model, its first weights included. Everything
-    that costs time is kept in the cache: the backbone's features and k-means' centres are computed
-    once for a whole search.
+    that costs time is kept in the cache for all trials: the backbone's features, of each number of
+    frames and in front of each freed block, and k-means' centres, of each number of clusters.
 
     Args:
         build_backbone: makes a new backbone with its first weights; stage 2 changes them in place.
@@ -267,13 +267,6 @@ class ActionVLADHyperModel(_ClipHyperModel):
     _default_stages = tuple(
         replace(stage, epochs=30, patience=5) for stage in action_vlad_stages("", 1000)
     )
-
-
-def validation_measures(logits: Any, labels: Any, class_names: Sequence[str]) -> dict[str, float]:
-    """The validation clips' top-1, mean class accuracy and mAP, where they have them."""
-    metrics = evaluate_scores(logits, labels, class_names).metrics
-    names = ("top1", "mean_class_accuracy", "mAP")
-    return {f"val_{name}": float(metrics[name]) for name in names if name in metrics}  # type: ignore[arg-type]
 
 
 class _SeeClipModel(keras.callbacks.Callback):

@@ -297,6 +297,7 @@ def test_a_clip_without_features_is_finite(name):
     np.testing.assert_allclose(tf.reduce_sum(attributions), logits[0, 0], atol=1e-5)
 
 
+@pytest.mark.usefixtures("traced")
 def test_dropout_is_off_and_a_function_of_a_loaded_model(tmp_path):
     model = randomized("ta_vlad_bidirectional")
     expected, _ = frame_attributions(model, CLIPS)
