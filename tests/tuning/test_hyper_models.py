@@ -10,7 +10,7 @@ from tests.helpers import MemoryClips, MemoryFeatures, tiny_backbone
 from tfvlad.backbones import flow_backbone
 from tfvlad.evaluation import evaluate_scores
 from tfvlad.training import FeatureCache, PairedStreams, Stage, clusters, predict_logits
-from tuning.hyper_models import clips
+from tuning.hyper_models import clips as clip_models
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -188,13 +188,13 @@ class TestFit:
         hyper = hyper_model(tmp_path, fixed=fixed)
         seen = []
 
-        class Spy(clips._SeeClipModel):
+        class Spy(clip_models._SeeClipModel):
             def on_epoch_begin(self, epoch, logs=None):
                 optimizer = self.model.optimizer
                 seen.append((type(optimizer).__name__, float(optimizer.learning_rate)))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(clips, "_SeeClipModel", Spy)
+            patch.setattr(clip_models, "_SeeClipModel", Spy)
             trained(hyper)
         assert {name for name, _ in seen} == {"SGD"}
         np.testing.assert_allclose([rate for _, rate in seen][::6], [0.03, 0.02], rtol=1e-6)

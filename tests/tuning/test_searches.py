@@ -58,11 +58,11 @@ class QuickHyperModel(keras_tuner.HyperModel):
 
     max_epochs = 3
 
-    def __init__(self, space=grid, folders=()):
+    def __init__(self, space=grid):
         super().__init__()
         self.settings = {"model": "quick"}
         self.values = space
-        self.folders = list(folders)
+        self.folders = []
 
     def build(self, hp):
         self.values(hp)
@@ -223,11 +223,12 @@ class TestResume:
 
     @pytest.mark.parametrize("is_written", [True, False])
     def test_a_kill_while_a_trial_begins(self, tmp_path, is_written):
-        quick_search(tmp_path, max_trials=1)
+        hyper = InterruptedHyperModel()
+        quick_search(tmp_path, hyper, max_trials=1)
         state = tmp_path / "search" / "trials" / "oracle.json"
         before = state.read_text()
         with pytest.raises(KeyboardInterrupt):
-            quick_search(tmp_path, InterruptedHyperModel(folders=[None]))
+            quick_search(tmp_path, hyper)
         state.write_text(before)  # as if it had not come to write that the second one has begun
         if not is_written:
             (tuning.read_trials(tmp_path / "search")[1].folder / "trial.json").write_text("{")

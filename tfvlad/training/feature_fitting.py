@@ -97,7 +97,6 @@ def fit_on_features(
     model.set_weights(state.best_weights)
     # The file holds no optimizer.
     save_stage(keras.Model(model.inputs, model.output, name=model.name), folder, 1)
-    state.release()
     return state.history
 
 

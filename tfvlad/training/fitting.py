@@ -150,7 +150,6 @@ def fit_in_stages(
             fit_stage(network, datasets, stage, state, folder, seed, callbacks, max_epochs)
         network.set_weights(state.best_weights)
         save_stage(model, folder, number + 1)
-        state.release()
         if not state.is_finished:
             break
     return state.history

@@ -59,10 +59,6 @@ class TrainingState:
                 variable.assign(value)
         model.set_weights(self.weights)
 
-    def release(self) -> None:
-        """Let go of the arrays: TensorFlow keeps a dataset's generator, and with it the state."""
-        self.weights, self.best_weights, self.optimizer = [], [], []
-
     def save(self, path: Path) -> None:
         names = ("settings", "stage", "epoch", "is_finished", "best_score", "best_epoch", "history")
         meta = {name: getattr(self, name) for name in names}
