@@ -35,9 +35,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines.synthetic import SyntheticClips, make_still_images, make_synthetic_clips
-from tfvlad.backbones import Backbone
-from tfvlad.backbones.small_cnn import fit_small_cnn, small_cnn, small_cnn_backbone
+from pipelines.synthetic.videos import SyntheticClips, make_still_images, make_synthetic_clips
+from tfvlad.backbones import Backbone, fit_small_cnn, small_cnn, small_cnn_backbone
 from tfvlad.evaluation import Estimate, bootstrap_mean
 from tfvlad.models import intermediate_outputs, ta_vlad
 from tfvlad.training import FeatureCache, Stage, fit_in_stages
@@ -117,7 +116,7 @@ def train(clips: SyntheticClips, sizes: Sizes, seed: int, folder: Path) -> list[
     ]
     cache = FeatureCache(folder / "features")
     options = {"seed": seed, "cache": cache, "num_cached_crops": 2}
-    fit_in_stages(model, backbone, training, validation, folder, stages=stages, **options)
+    fit_in_stages(model, training, validation, folder, stages=stages, **options)
     return [keras.models.load_model(folder / "stage1.keras"), model]
 
 

@@ -40,12 +40,13 @@ from rich.console import Console
 from rich.table import Table
 
 from export.artifact import load
-from export.clip_model import ClipModel
-from export.litert.conversion import convert_litert, operations
+from export.clips import clips_of, sources_of_run
+from export.device.conversion import convert_litert, operations
+from export.exportable import load_exportable
 from export.parity import Clip, compare_probabilities, made_clips
 from tfvlad import backbones, models
-from tfvlad.cli.exportable import clips_of, load_exportable, sources_of_run
-from tfvlad.cli.run_folder import load_config
+from tfvlad.models import ClipModel
+from tfvlad.runs.config import load_config
 from tfvlad.training import ClipSource
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
@@ -117,10 +118,10 @@ def summary(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for key in ("latency_ms", "of_keras", "of_float32")
         },
         "clips": len(expected),
-        "agreement": compared["top1_agreement"],
-        "clear": compared["clear_top1_agreement"],
-        "largest": compared["largest_difference"],
-        "mean": compared["mean_difference"],
+        "agreement": compared.top1_agreement,
+        "clear": compared.clear_top1_agreement,
+        "largest": compared.largest_difference,
+        "mean": compared.mean_difference,
         "ops": parts[0]["ops"],
     }
     if parts[0]["labels"] is not None:
@@ -151,7 +152,7 @@ def trained_systems(
                 for part, count in (("train", NUM_CALIBRATION_CLIPS), ("test", None))
             }
             for name, folders in systems.items():
-                paths = [str(runs / folder / split) for folder in folders]
+                paths = [runs / folder / split for folder in folders]
                 clip_model = load_exportable(paths).clip_model
                 own = [
                     {stream: found[stream] for stream in clip_model.inputs}

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from measure import alternating_medians
 
-from pipelines.encoding import write_video
-from pipelines.flow_extraction import extract_flow
-from pipelines.optical_flow import flow_methods
+from pipelines.flow.extraction import extract_flow
+from pipelines.flow.optical_flow import flow_methods
+from pipelines.video.codec.encoding import write_video
 
 # A method's share of the videos, so that each run takes about as long.
 NUM_VIDEOS = {"tvl1": 4, "dis": 40, "farneback": 20}
@@ -46,7 +46,7 @@ def write_moving_picture(path: str, seed: int, num_frames: int) -> None:
 def compute(videos: list[str], root: str, method: str, num_workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = {"method": method, "num_workers": num_workers, "progress": False}
-        extract_flow(videos, root, folder, **options)
+        extract_flow(videos, folder, root=root, **options)
 
 
 def main() -> None:

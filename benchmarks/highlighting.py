@@ -39,19 +39,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from pipelines.annotations import VideoRecord, read_hmdb51
-from pipelines.decoding import VideoInfo, check_video
-from pipelines.encoding import join_videos
-from tfvlad.cli.highlight_run import (
+from pipelines.lists.official_lists import read_hmdb51
+from pipelines.lists.records import VideoRecord
+from pipelines.video.codec.decoding import check_video
+from pipelines.video.codec.editing import join_videos
+from pipelines.video.info import VideoInfo
+from tfvlad.evaluation import Estimate, attention_share, bootstrap_mean
+from tfvlad.highlights import (
     ChunkInput,
     ChunkModel,
     ChunkPredictions,
-    attending,
-    load_chunk_model,
+    VideoHighlights,
+    find_highlights,
 )
-from tfvlad.cli.highlight_scores import VideoHighlights, find_highlights
-from tfvlad.cli.run_folder import build_feature_model, load_config
-from tfvlad.evaluation import Estimate, attention_share, bootstrap_mean
+from tfvlad.highlights.chunk_models import attending
+from tfvlad.runs import Run
+from tfvlad.runs.networks import build_feature_model
 
 DEFAULT_DATA = Path(__file__).parents[1] / "../shared/data"
 WEIGHTS = "weights/mobilenet_v2_1.0_224_imagenet.h5"
@@ -90,7 +93,7 @@ class StoredInput(ChunkInput):
 
 def tfvlad(*arguments: object) -> None:
     """Run the command."""
-    code = "from tfvlad.cli.main import main; main()"
+    code = "from tfvlad_cli.main import main; main()"
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
 
 
@@ -166,12 +169,13 @@ def measure(model: ChunkModel, video: JoinedVideo, order: np.ndarray) -> dict[st
         sized = replace(model, chunk_frames=frames)
         for suffix, shown in (("", None), (" shuffled", order)):
             shown_chunks = predict(sized, video, shown)
-            result = find_highlights(shown_chunks, video.info, sized)
+            result = find_highlights(shown_chunks, sized, video.path, video.info)
             found[name + suffix] = ratio(result)
             if name + suffix == "highlight":
-                found["recognised"] = float(result.class_index == video.label)
+                label = sized.class_names[video.label]
+                found["recognised"] = float(result.class_name == label)
                 found["named"] = ratio(
-                    find_highlights(shown_chunks, video.info, sized, video.label)
+                    find_highlights(shown_chunks, sized, video.path, video.info, label)
                 )
     return found
 
@@ -203,12 +207,12 @@ def measure_all(
 
 def attention_lstms(attended: str, folders: Sequence[Path]) -> dict[str, list[ChunkModel]]:
     """The trained models, and as many with random weights."""
-    trained = [load_chunk_model(folder) for folder in folders]
-    config = load_config(folders[0])
+    runs = [Run(folder) for folder in folders]
+    trained = [run.chunk_model for run in runs]
     random = []
     for seed, model in enumerate(trained):
         keras.utils.set_random_seed(1000 + seed)
-        random.append(replace(model, predict=attending(build_feature_model(config))))
+        random.append(replace(model, predict=attending(build_feature_model(runs[0].config))))
     return {f"attention LSTM, {attended}": trained, f"random weights, {attended}": random}
 
 
@@ -246,7 +250,7 @@ def main() -> None:
         if not arguments.quick:
             options = ("--weights", data / WEIGHTS, "--lists", lists[0])
             tfvlad("train", data / "jhmdb8" / "videos", place / "ta-vlad", *TA_VLAD, *options)
-            results |= measure_all({"TA-VLAD": [load_chunk_model(place / "ta-vlad")]}, videos)
+            results |= measure_all({"TA-VLAD": [Run(place / "ta-vlad").chunk_model]}, videos)
     show(results)
     if arguments.json:
         flat = {

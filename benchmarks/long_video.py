@@ -26,14 +26,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from pipelines.encoding import repeat_video, write_video
-from pipelines.synthetic import make_synthetic_videos
-from pipelines.synthetic_scenes import PLACES, THINGS, Scene
+from pipelines.synthetic.places import PLACES
+from pipelines.synthetic.scenes import Scene
+from pipelines.synthetic.things import THINGS
+from pipelines.synthetic.videos import make_synthetic_videos
+from pipelines.video.codec.editing import repeat_video
+from pipelines.video.codec.encoding import write_video
 
 HEIGHT, WIDTH, FRAMES_PER_SECOND = 240, 320, 25
 NUM_SCENES, SCENE_FRAMES = 10, 150
-TFVLAD = "from tfvlad.cli.main import main; main()"
-DECODE = "import sys; from pipelines.decoding import check_video; check_video(sys.argv[1])"
+TFVLAD = "from tfvlad_cli.main import main; main()"
+DECODE = (
+    "import sys; from pipelines.video.codec.decoding import check_video; check_video(sys.argv[1])"
+)
 
 
 def minute() -> Iterator[np.ndarray]:

@@ -27,9 +27,10 @@ import measure  # noqa: F401 (puts the project's root on the path)
 import psutil
 
 import tuning
-from pipelines.annotations import read_folder, split_validation
-from pipelines.clip_dataset import VideoClipSource
-from pipelines.synthetic import make_synthetic_videos
+from pipelines.clips.video_clips import VideoClipSource
+from pipelines.lists.annotations import read_folder
+from pipelines.lists.records import split_validation
+from pipelines.synthetic.videos import make_synthetic_videos
 from tfvlad.backbones import mobilenet_v2
 from tfvlad.training import FeatureCache, Stage
 
@@ -94,7 +95,7 @@ def workers(videos: Path, folder: Path, num_trials: int) -> dict[str, float]:
     ]
 
     def tune(name: str, threads: int, *options: str) -> subprocess.Popen:
-        command = "from tfvlad.cli.main import main; main()"
+        command = "from tfvlad_cli.main import main; main()"
         place = [str(videos), str(folder / name)]
         environment = {"TF_NUM_INTRAOP_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
         return subprocess.Popen(

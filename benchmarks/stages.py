@@ -23,7 +23,8 @@ import tensorflow as tf
 from measure import alternating_medians
 
 from tfvlad import models
-from tfvlad.backbones import Backbone, mobilenet_v2
+from tfvlad.backbones import mobilenet_v2
+from tfvlad.models import parts_of
 from tfvlad.training import CachedClips, frozen_part, trained_part
 
 NUM_FRAMES, NUM_CLASSES = 25, 10
@@ -41,18 +42,18 @@ def maps_on_disk(network: keras.Model, frames: np.ndarray, folder: str) -> np.nd
 
 def epochs(
     model: keras.Model,
-    backbone: Backbone,
     freed_block: str | None,
     frames: np.ndarray,
     folder: str,
 ) -> dict[str, Callable[[], object]]:
     """One epoch through the whole model, and one from cached maps, with the same layers trained."""
+    parts = parts_of(model)
+    (backbone,) = parts.backbones
     frozen = frozen_part(backbone, freed_block)
-    trained = trained_part(model, backbone, freed_block)
+    trained = trained_part(model, freed_block)
     backbone.set_trainable(freed_block)
-    for layer in model.layers:
-        if layer.name != "backbone":
-            layer.trainable = freed_block is not None or layer.name in STAGE_1
+    for layer in parts.head_layers:
+        layer.trainable = freed_block is not None or layer.name in STAGE_1
     labels = np.arange(len(frames), dtype="int32") % NUM_CLASSES
     whole_data = tf.data.Dataset.from_tensors((frames, labels))
     cached_data = CachedClips([maps_on_disk(frozen, frames, folder)], labels).dataset(
@@ -93,7 +94,7 @@ def main() -> None:
         for name, (builder, options, frees) in cases.items():
             model = builder(backbone, NUM_CLASSES, num_frames=NUM_FRAMES, **options)
             block = list(backbone.blocks)[-1] if frees else None
-            seconds = alternating_medians(epochs(model, backbone, block, frames, folder), repeats)
+            seconds = alternating_medians(epochs(model, block, frames, folder), repeats)
             ratios[name] = seconds["whole"] / seconds["cached"]
             print(
                 f"{name:18}{seconds['whole']:9.2f}{seconds['cached']:9.3f}{ratios[name]:8.1f}",

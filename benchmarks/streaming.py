@@ -28,11 +28,11 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from measure import alternating_medians
 
-from export.clip_model import ClipModel
-from export.litert.conversion import convert_litert
-from export.streaming import initial_state, streaming_model
+from export.device.conversion import convert_litert
 from tfvlad import models
 from tfvlad.backbones import Backbone, feature_extractor, mobilenet_v2
+from tfvlad.live import initial_state, streaming_model
+from tfvlad.models import ClipModel
 
 NUM_CLASSES, NUM_CLUSTERS, UNITS, NUM_FRAMES, SIZE = 51, 64, 256, 12, 224
 EARLY = 100

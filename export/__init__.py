@@ -1,20 +1,23 @@
-"""A trained model -> a SavedModel to serve, a LiteRT file for phones, a model of live frames.
+"""A trained model -> a SavedModel to serve, a LiteRT file for phones, a model of live frames."""
 
-Names are imported on first use: `export.artifact` runs in processes without TensorFlow.
-"""
+from export.device.latency import litert_latency_ms
+from export.device.metadata import read_class_names
+from export.device.quantization import quantization_aware
+from export.parity import Parity, ParityError
+from export.publishing import Export, litert, saved_model
+from tfvlad.live import initial_state, streaming_model
+from tfvlad.models import ClipModel
 
-import lazy_loader
-
-_MODULES = {
-    "clip_model": ("ClipModel",),
-    "litert.conversion": ("convert_litert",),
-    "parity": ("ParityError", "check_parity"),
-    "litert.latency": ("litert_latency_ms",),
-    "litert.metadata": ("read_class_names",),
-    "publishing": ("export_litert", "export_saved_model"),
-    "litert.quantization": ("quantization_aware",),
-    "serving.saved_model": ("save_serving_model",),
-    "streaming": ("initial_state", "streaming_model"),
-}
-
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_MODULES)
+__all__ = [
+    "ClipModel",
+    "Export",
+    "Parity",
+    "ParityError",
+    "initial_state",
+    "litert",
+    "litert_latency_ms",
+    "quantization_aware",
+    "read_class_names",
+    "saved_model",
+    "streaming_model",
+]

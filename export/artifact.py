@@ -26,8 +26,8 @@ def load(path: Path, num_threads: int | None = None) -> dict[str, Answer]:
     """How each signature of an artifact answers; the first one takes whole clips if there is one.
 
     Args:
-        path: A SavedModel's folder, or a LiteRT file.
-        num_threads: Of a LiteRT interpreter.
+        path: a SavedModel's folder, or a LiteRT file.
+        num_threads: of a LiteRT interpreter.
     """
     return _load_saved_model(path) if path.is_dir() else _load_litert(path, num_threads)
 

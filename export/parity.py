@@ -6,12 +6,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from export.clip_model import ClipModel
+from tfvlad.models import ClipModel
 
 Clip = Mapping[str, np.ndarray]
 
@@ -29,27 +30,65 @@ class ParityError(ValueError):
     """An export that does not answer as its model does."""
 
 
-def compare_probabilities(expected: np.ndarray, answered: np.ndarray) -> dict[str, Any]:
-    """How far answers are from the model's class probabilities, both `(n, C)`.
+@dataclass(frozen=True)
+class Differences:
+    """How far answers are from a model's class probabilities.
 
-    Returns:
-        `largest_difference` of any probability; `mean_difference`, the mean over the clips of each
-        clip's largest one; `top1_agreement`, the share of the clips with the same top class;
-        `clear_top1_agreement`, that of the half of the clips whose expected top class is the
-        furthest ahead of the second.
+    Attributes:
+        num_clips: compared.
+        largest_difference: of any probability.
+        mean_difference: the mean over the clips of each clip's largest one.
+        top1_agreement: the share of the clips with the same top class.
+        clear_top1_agreement: that of the half of the clips whose expected top class is the furthest
+            ahead of the second.
     """
+
+    num_clips: int
+    largest_difference: float
+    mean_difference: float
+    top1_agreement: float
+    clear_top1_agreement: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Parity(Differences):
+    """The proof of an exported file.
+
+    Attributes:
+        signatures: the largest difference of each signature.
+        precision: of the file.
+        limit: what is limited, and how far it may go.
+        bytes: its size.
+        latency_ms: the median time of a clip, milliseconds.
+        num_threads: that it could use.
+    """
+
+    signatures: Mapping[str, float]
+    precision: str
+    limit: Mapping[str, float]
+    bytes: int
+    latency_ms: float
+    num_threads: int
+
+
+def compare_probabilities(expected: np.ndarray, answered: np.ndarray) -> Differences:
+    """How far answers are from the model's class probabilities, both `(n, C)`."""
     differences = np.abs(expected - answered).max(axis=-1)
     agrees = expected.argmax(axis=-1) == answered.argmax(axis=-1)
     ordered = np.sort(expected, axis=-1)
     margins = ordered[:, -1] - ordered[:, -2] if expected.shape[-1] > 1 else ordered[:, -1]
     is_clear = margins >= np.median(margins)
-    return {
-        "num_clips": len(expected),
-        "largest_difference": float(differences.max()),
-        "mean_difference": float(differences.mean()),
-        "top1_agreement": float(agrees.mean()),
-        "clear_top1_agreement": float(agrees[is_clear].mean()),
-    }
+    return Differences(
+        num_clips=len(expected),
+        largest_difference=float(differences.max()),
+        mean_difference=float(differences.mean()),
+        top1_agreement=float(agrees.mean()),
+        clear_top1_agreement=float(agrees[is_clear].mean()),
+    )
 
 
 def check_parity(
@@ -60,56 +99,52 @@ def check_parity(
     precision: str = "float32",
     tolerance: float | None = None,
     num_threads: int = 2,
-) -> dict[str, Any]:
+) -> Parity:
     """Run the artifact on clips, in a process of its own, and compare with the model.
 
     All clips go through the artifact's first signature; of a SavedModel, the first clip goes
     through `highlight`, `encoded_frames` (as PNG files) and `stream` too.
 
     Args:
-        artifact: A SavedModel's folder or a LiteRT file.
-        answer: The model: from a clip `(1, T, H, W, channels)`, by stream, to probabilities `(C,)`.
+        artifact: a SavedModel's folder or a LiteRT file.
+        answer: the model: from a clip `(1, T, H, W, channels)`, by stream, to probabilities `(C,)`.
         clips: uint8 clips `(T, H, W, channels)` by stream.
-        precision: Of the artifact; it decides what is limited, see `LIMITS`.
-        tolerance: In the place of the limit.
-        num_threads: That the artifact may use.
-
-    Returns:
-        What `compare_probabilities` returns; the largest difference of each signature,
-        `signatures`; the size, `bytes`; and the median latency of a clip, `latency_ms`.
+        precision: of the artifact; it decides what is limited, see `LIMITS`.
+        tolerance: in the place of the limit.
+        num_threads: that the artifact may use.
 
     Raises:
-        ParityError: The artifact does not run, gives other than finite numbers, or is further from
-            the model than allowed.
+        ParityError: when the artifact does not run, gives other than finite numbers, or is further
+            from the model than allowed.
     """
     batches = [{stream: frames[np.newaxis] for stream, frames in clip.items()} for clip in clips]
     expected = np.stack([answer(clip) for clip in batches])
     answered, seconds = run_artifact(artifact, clips, num_threads)
-    for what, found in {"model": [expected], f"{precision} export": answered.values()}.items():
-        if not all(np.isfinite(probabilities).all() for probabilities in found):
+    for what, given in {"model": [expected], f"{precision} export": answered.values()}.items():
+        if not all(np.isfinite(probabilities).all() for probabilities in given):
             raise ParityError(f"The {what} gives numbers that are not finite.")
     first, *others = answered
-    report = compare_probabilities(expected, answered[first])
+    found = compare_probabilities(expected, answered[first])
     signatures = {name: float(np.abs(answered[name] - expected[0]).max()) for name in others}
     measure, limit = LIMITS[precision]
     limit = limit if tolerance is None else tolerance
-    for name, difference in {first: report[measure], **signatures}.items():
+    for name, difference in {first: getattr(found, measure), **signatures}.items():
         if not difference <= limit:
             raise ParityError(
                 f"The {precision} export differs from its model: {measure.replace('_', ' ')} "
                 f"{difference:.3g} of '{name}' on {len(clips)} clips, more than {limit:.3g}; top-1 "
-                f"agreement {report['top1_agreement']:.2f}. Choose a higher precision, fine-tune "
-                "for it (README, 'When int8 loses too much'), or allow more with a tolerance."
+                f"agreement {found.top1_agreement:.2f}. Choose a higher `precision`, fine-tune the "
+                "model for it (`export.quantization_aware`), or allow more with `tolerance`."
             )
-    return {
-        **report,
-        "signatures": {first: report["largest_difference"], **signatures},
-        "precision": precision,
-        "limit": {measure: limit},
-        "bytes": _size(artifact),
-        "latency_ms": 1000 * float(np.median(seconds)),
-        "num_threads": num_threads,
-    }
+    return Parity(
+        **found.to_dict(),
+        signatures={first: found.largest_difference, **signatures},
+        precision=precision,
+        limit={measure: limit},
+        bytes=_size(artifact),
+        latency_ms=1000 * float(np.median(seconds)),
+        num_threads=num_threads,
+    )
 
 
 def made_clips(clip_model: ClipModel, num_clips: int = 4, seed: int = 0) -> list[Clip]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -9,6 +10,7 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -26,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs the current stack (Keras 3)"))
         if not has_addons and item.get_closest_marker("addons"):
             item.add_marker(pytest.mark.skip(reason="needs the addons stack (tensorflow-addons)"))
+
+
+def pytest_collection_finish() -> None:
+    """The collector passes over what was imported: Keras calls it between models, in vain."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +72,13 @@ def traced(eagerly: None) -> Iterator[None]:
     tf.config.run_functions_eagerly(False)
     yield
     tf.config.run_functions_eagerly(True)
+
+
+@pytest.fixture(scope="module")
+def small_networks() -> Iterator[None]:
+    """`resnet18` names a network of two convolutions: for tests of all that lies around it."""
+    from tests.helpers import small_resnet
+    from tfvlad.backbones.catalog import BACKBONES
+
+    with mock.patch.dict(BACKBONES, resnet18=small_resnet):
+        yield

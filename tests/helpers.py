@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -16,6 +18,17 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 def uniform(*shape: int, seed: int = 0) -> np.ndarray:
     """Uniform float32 numbers of [0.1, 1)."""
     return np.random.default_rng(seed).uniform(0.1, 1.0, shape).astype("float32")
+
+
+def slow_except(values: Iterable[Any], *fast: Any) -> list[Any]:
+    """The values of a parametrised test, of which all but `fast` are left to `make test-slow`."""
+    values = list(values)
+    assert set(fast) <= set(values)
+    parameters = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [
+        pytest.param(*parameter, marks=() if value in fast else pytest.mark.slow)
+        for value, parameter in zip(values, parameters, strict=True)
+    ]
 
 
 def numeric_gradient(
@@ -65,6 +78,38 @@ def tiny_backbone(*, classifier: bool = True, seed: int = 0) -> Any:
         classifier_kernel=normal(6, 5) if classifier else None,
         classifier_bias=normal(5) if classifier else None,
         blocks={"block1": ("conv1", "bn1", "relu1"), "block2": ("conv2", "bn2")},
+    )
+
+
+def small_resnet(
+    *, weights: str | os.PathLike[str] | None = None, image_size: int | tuple[int, int] = 32
+) -> Any:
+    """In the place of ResNet-18 where its size does not matter: 8 channels, 1/8, 5 objects."""
+    import keras
+
+    from tfvlad.backbones import from_model
+    from tfvlad.backbones.backbone import input_images
+
+    assert weights is None
+    images = input_images(image_size)
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(images)
+    for block, strides in (("stem", 4), ("layer1", 2)):
+        x = keras.layers.Conv2D(
+            8, 3, strides=strides, padding="same", use_bias=False, name=f"{block}.conv"
+        )(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"{block}.bn")(x)
+        x = keras.layers.ReLU(name=f"{block}.relu")(x)
+    classifier = keras.layers.Dense(5)
+    classifier.build((None, 8))
+    kernel, bias = classifier.get_weights()
+    return from_model(
+        keras.Model(images, x, name="resnet18"),
+        classifier_kernel=kernel,
+        classifier_bias=bias,
+        blocks={
+            "stem": ("stem.conv", "stem.bn", "stem.relu"),
+            "layer1": ("layer1.conv", "layer1.bn"),
+        },
     )
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import PROJECT
 
-PACKAGES = ("tfvlad", "pipelines", "tuning", "export")
-EXTRAS = {"addons", "bench", "dev", "export", "tfds", "tune"}
+PACKAGES = ("tfvlad", "tfvlad_cli", "pipelines", "tuning", "export")
+EXTRAS = {"addons", "bench", "dev", "docs", "export", "tfds", "tune"}
 
 
 def setup_cfg():

@@ -6,7 +6,6 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -33,6 +32,40 @@ _HAS_ADDONS = not KERAS_3 and importlib.util.find_spec("tensorflow_addons") is n
 OPTIMIZERS = ("adam", "sgd", *(("rectified_adam", "lookahead") if _HAS_ADDONS else ()))
 
 
+class _OneReplica:
+    """What keeps an optimizer from summing the gradients of one replica.
+
+    TensorFlow keeps a custom gradient of every traced sum for ever, and with it the graph of the
+    training: tens of megabytes a model. Keras 3 leaves the sum out where `apply` runs across
+    replicas, Keras 2.15 has a method for it. With a distribution strategy the sum stays.
+    """
+
+    def apply(self, grads: list, trainable_variables: list | None = None) -> None:
+        """Update the variables: Keras 3 calls it in a replica."""
+        apply = super().apply  # type: ignore[misc]
+        replica = tf.distribute.get_replica_context()
+        if replica is None or tf.distribute.has_strategy():
+            apply(grads, trainable_variables)
+        else:
+            replica.merge_call(lambda strategy: apply(grads, trainable_variables))
+
+    def aggregate_gradients(self, grads_and_vars: list) -> list:
+        """The gradients to apply: Keras 2.15 calls it."""
+        if tf.distribute.has_strategy():
+            return super().aggregate_gradients(grads_and_vars)  # type: ignore[misc]
+        return grads_and_vars
+
+
+@keras.saving.register_keras_serializable(package="tfvlad")
+class Adam(_OneReplica, keras.optimizers.Adam):
+    """Keras' Adam, whose graphs end with their model."""
+
+
+@keras.saving.register_keras_serializable(package="tfvlad")
+class SGD(_OneReplica, keras.optimizers.SGD):
+    """Keras' SGD, whose graphs end with their model."""
+
+
 def make_optimizer(
     name: str,
     learning_rate: float,
@@ -48,13 +81,9 @@ def make_optimizer(
     """
     shared: dict[str, Any] = {} if clip_norm is None else {"clipnorm": clip_norm}
     if name == "adam":
-        return keras.optimizers.Adam(
-            learning_rate, epsilon=epsilon, weight_decay=weight_decay, **shared
-        )
+        return Adam(learning_rate, epsilon=epsilon, weight_decay=weight_decay, **shared)
     if name == "sgd":
-        return keras.optimizers.SGD(
-            learning_rate, momentum=momentum, weight_decay=weight_decay, **shared
-        )
+        return SGD(learning_rate, momentum=momentum, weight_decay=weight_decay, **shared)
     import tensorflow_addons as tfa
 
     rectified = tfa.optimizers.RectifiedAdam(
@@ -135,26 +164,3 @@ def reseed(model: keras.Model, seed: int) -> None:
         random = getattr(getattr(layer, "_random_generator", None), "_generator", None)
         if random is not None:
             random.reset_from_seed((seed + 7919 * number) % 2**31)
-
-
-def hdf5_rows(path: str, name: str, shape: tuple[int, int], dtype: str) -> tf.data.Dataset:
-    """The rows of an HDF5 file's dataset `name`, one by one.
-
-    tensorflow-io's binary loads on the addons stack only, and its reader refuses float16; h5py
-    reads the same values in all other cases.
-    """
-    spec = tf.TensorSpec(shape[1:], dtype)
-    if not KERAS_3 and dtype == "float32" and importlib.util.find_spec("tensorflow_io"):
-        import tensorflow_io as tfio
-
-        rows = tfio.IODataset.from_hdf5(path, f"/{name}", spec=spec)
-        rows = rows.map(lambda row: tf.ensure_shape(row, spec.shape))
-    else:
-
-        def slices() -> Iterator[np.ndarray]:
-            with h5py.File(path, "r") as file:
-                yield from (file[name][i : i + 1024] for i in range(0, shape[0], 1024))
-
-        block = tf.TensorSpec((None, *shape[1:]), dtype)
-        rows = tf.data.Dataset.from_generator(slices, output_signature=block).unbatch()
-    return rows.apply(tf.data.experimental.assert_cardinality(shape[0]))

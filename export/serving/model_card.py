@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from export.clip_model import ClipModel
 from tfvlad import compat
 from tfvlad.layers import AttentionLSTM
+from tfvlad.models import ClipModel
 
 _PURPOSES = {
     "serving_default": "Class probabilities of clips of raw frames.",
@@ -63,10 +63,10 @@ def model_card(
     """The card of a SavedModel in Markdown.
 
     Args:
-        clip_model: What the SavedModel was made of.
-        inputs: The inputs of each signature.
-        outputs: The outputs of each signature.
-        left_out: Why the model has no other signature, one sentence by name.
+        clip_model: what the SavedModel was made of.
+        inputs: the inputs of each signature.
+        outputs: the outputs of each signature.
+        left_out: why the model has no other signature, one sentence by name.
     """
     model = clip_model.model
     attends = any(isinstance(layer, AttentionLSTM) for layer in compat.walk_layers(model))
@@ -87,7 +87,7 @@ def model_card(
         f"graph resizes frames to a short side of {clip_model.short_side} pixels, takes the centre "
         "crop of the model's size, and scales the values as the backbone wants them. Frames of "
         "exactly the model's size are taken as they are.",
-        "## Signatures\n\nThe batch may be of any size.",
+        "## Signatures\n\nThe batch may be of any size from 1.",
         *(_signature(name, inputs[name], outputs[name], attends) for name in inputs),
     ]
     if left_out:

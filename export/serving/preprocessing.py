@@ -7,7 +7,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from export.clip_model import ClipModel
+from tfvlad.models import ClipModel
 
 
 def crop_frames(frames: tf.Tensor, image_size: tuple[int, int], short_side: int) -> tf.Tensor:
@@ -19,7 +19,7 @@ def crop_frames(frames: tf.Tensor, image_size: tuple[int, int], short_side: int)
     Args:
         frames: uint8 `(n, H, W, channels)` of any size, also none.
         image_size: (height, width) of the crops in pixels; frames of this size are not changed.
-        short_side: The shorter side of the frame that the crop is taken from, not smaller than
+        short_side: the shorter side of the frame that the crop is taken from, not smaller than
             `image_size`.
 
     Returns:
@@ -77,8 +77,8 @@ def decoded_clips(clip_model: ClipModel, inputs: Mapping[str, tf.Tensor]) -> dic
     """Clips of the model's own size from JPEG or PNG files, each of any size.
 
     Args:
-        clip_model: What takes the clips.
-        inputs: Files of coloured `frames` `(B, T)`, and of `flow` `(B, T, 2L)`, a grey image for
+        clip_model: what takes the clips.
+        inputs: files of coloured `frames` `(B, T)`, and of `flow` `(B, T, 2L)`, a grey image for
             each channel.
     """
     clips: dict[str, tf.Tensor] = {}

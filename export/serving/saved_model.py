@@ -6,40 +6,20 @@ from pathlib import Path
 
 import keras
 
-from export.clip_model import ClipModel
 from export.serving.model_card import model_card
 from export.serving.signatures import build_signatures
 from export.serving.warmup import write_warmup_requests
+from tfvlad.models import ClipModel
 
 
 def save_serving_model(clip_model: ClipModel, folder: str | Path) -> None:
     """Write a SavedModel that needs neither `tfvlad` nor Keras, with its class names and its card.
 
-    Its signatures, of any batch size; B is the batch, C the classes:
-
-    * `serving_default`: uint8 `frames` `(B, T, H, W, 3)` and `flow` `(B, T, H, W, 2L)`, whichever
-      the model takes, of any height and width;
-    * `encoded_frames`: the same as JPEG or PNG files: strings `frames` `(B, T)`, and `flow`
-      `(B, T, 2L)` of grey images;
-    * `features`: what the model's backbone, or feature extractor, gives: `features`
-      `(B, T, h, w, D)`; of two streams `rgb_features` and `flow_features`; of an attention LSTM
-      `input_data` and `attended_data`. Not of models that join whole models;
-    * `highlight`: takes what `serving_default` does;
-    * `stream`: one `frame` `(B, H, W, 3)`, and `flow` `(B, H, W, 2L)`, after the other, with the
-      states of `export.streaming.streaming_model`, where the model can stream.
-
-    All give float32 `probabilities` and strings `class_names`, both `(B, C)`. `highlight` adds
-    `frame_weights` `(B, T)`: what each frame adds to the top class's score, or, of an attention
-    LSTM, how much it is attended to; and `attention_maps` `(B, T, h, w)` of top-down attention.
-    `stream` adds the new states.
-
-    Frames of another size than the model's are resized and cropped in the graph as the pipeline
-    does for tests. `assets/` holds `class_names.txt` and `model_card.md`, which tells all this of
-    the model at hand; `assets.extra/` the requests with which TensorFlow Serving warms up.
+    What is in it is told at `export.saved_model`.
 
     Args:
-        clip_model: What to write.
-        folder: Where to, usually `<model>/<version>`.
+        clip_model: what to write.
+        folder: where to, usually `<model>/<version>`.
     """
     folder = Path(folder)
     signatures, left_out = build_signatures(clip_model)

@@ -9,15 +9,17 @@ import keras
 import tensorflow as tf
 
 from export.artifact import FRAME_INPUTS
-from export.clip_model import ClipModel
 from export.serving.preprocessing import crop_frames, decoded_clips, own_clips
-from export.streaming import model_of_features, streaming_model
 from tfvlad import compat
+from tfvlad.layers import AttentionLSTM
+from tfvlad.live.streaming import streaming_model
 from tfvlad.models import (
+    ClipModel,
     check_attributable,
     frame_attributions,
     head_of,
     intermediate_outputs,
+    parts_of,
     with_num_frames,
 )
 
@@ -87,7 +89,7 @@ def _encoded_frames(clip_model: ClipModel) -> Signature:
 
 def _features(clip_model: ClipModel) -> Signature:
     """Features that a client has extracted, or kept, itself."""
-    network = model_of_features(clip_model.model)
+    network = parts_of(clip_model.model).feature_model
     if network is not None:
         names = [x.name for x in network.inputs]
     else:
@@ -113,8 +115,8 @@ def _features(clip_model: ClipModel) -> Signature:
 
 
 def _highlight(clip_model: ClipModel) -> Signature:
-    weighted = _attending if model_of_features(clip_model.model) is not None else _attributing
-    answer = weighted(clip_model)
+    is_of_features = parts_of(clip_model.model).feature_model is not None
+    answer = (_attending if is_of_features else _attributing)(clip_model)
     return Signature(
         lambda inputs: answer(clip_model.model_inputs(own_clips(clip_model, inputs))),
         _clip_specs(clip_model),
@@ -124,11 +126,11 @@ def _highlight(clip_model: ClipModel) -> Signature:
 def _attending(clip_model: ClipModel) -> Callable[[tf.Tensor], Tensors]:
     """What an attention LSTM attends to, the mean over its steps."""
     model = clip_model.model
-    inner = model_of_features(model)
-    if inner is None or "attention_lstm" not in {layer.name for layer in inner.layers}:
+    parts = parts_of(model)
+    inner = parts.feature_model
+    if inner is None or not isinstance(parts_of(inner).joint.temporal, AttentionLSTM):
         raise _NotOfferedError(f"'{model.name}' does not attend to frames.")
-    extractors = [x for x in model.layers if x.name in ("input_extractor", "attended_extractor")]
-    features = [compat.first_output(x) for x in sorted(extractors, key=lambda x: x.name)[::-1]]
+    features = [compat.first_output(extractor) for extractor in parts.extractors]
     # One extractor may serve both inputs.
     extractor = keras.Model(model.inputs, [features[0], features[-1]])
     network = intermediate_outputs(inner, ["attention", "logits"])
@@ -145,15 +147,16 @@ def _attending(clip_model: ClipModel) -> Callable[[tf.Tensor], Tensors]:
 def _attributing(clip_model: ClipModel) -> Callable[[tf.Tensor], Tensors]:
     """What each frame adds to the top class's score, and where top-down attention looks."""
     model = clip_model.model
-    layers = {layer.name: layer for layer in model.layers}
-    names = [x for x in ("backbone", "rgb_backbone", "flow_backbone") if x in layers]
+    parts = parts_of(model)
+    backbones = parts.backbone_layers
     # The backbones run once; a fusion of models has its own inside.
-    network = head_of(model) if names else model
+    network = head_of(model) if backbones else model
     attention = None
-    if "attention" in layers:
-        maps = compat.first_output(layers["backbone"])
+    if parts.joint.attention is not None:
+        maps = compat.first_output(backbones[0])
         attention = with_num_frames(
-            keras.Model(maps, compat.first_output(layers["attention"])), model.inputs[0].shape[1]
+            keras.Model(maps, compat.first_output(parts.joint.attention)),
+            model.inputs[0].shape[1],
         )
     has_weights = True
     try:
@@ -164,15 +167,17 @@ def _attributing(clip_model: ClipModel) -> Callable[[tf.Tensor], Tensors]:
         has_weights = False
 
     def answer(clips: tf.Tensor) -> Tensors:
-        if names:
-            streams = clips if len(names) > 1 else [clips]
-            maps = [layers[name](x, training=False) for name, x in zip(names, streams, strict=True)]
+        if backbones:
+            streams = clips if len(backbones) > 1 else [clips]
+            maps = [
+                backbone(x, training=False) for backbone, x in zip(backbones, streams, strict=True)
+            ]
             clips = maps if len(maps) > 1 else maps[0]
         found = {}
         if has_weights:
             attributions, logits = frame_attributions(network, clips, "all")
         # A fusion's backbones would run a second time.
-        scores = network(clips, training=False) if names else logits
+        scores = network(clips, training=False) if backbones else logits
         probabilities = clip_model.normalized(scores)
         if has_weights:
             top = tf.argmax(probabilities, axis=-1)

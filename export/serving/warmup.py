@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from export.clip_model import ClipModel
+from tfvlad.models import ClipModel
 
 _GREY = 128
 
@@ -23,8 +23,8 @@ def write_warmup_requests(
 
     Args:
         path: `assets.extra/tf_serving_warmup_requests` in a SavedModel.
-        clip_model: What the SavedModel was made of.
-        signatures: The inputs of each signature.
+        clip_model: what the SavedModel was made of.
+        signatures: the inputs of each signature.
     """
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 

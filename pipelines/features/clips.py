@@ -9,16 +9,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines.clip_sampling import chunk_indices, epoch_order, nearest_windows, uniform_indices
+from pipelines.clips.sampling import chunk_indices, epoch_order, nearest_windows, uniform_indices
 from pipelines.features.feature_index import files_of
 from pipelines.features.feature_set import FeatureFileInfo, FeatureSet, no_flipped_features
 from pipelines.features.files import read_features, read_info
-from pipelines.records import VideoRecord, label_array, record_number
-from pipelines.video_index import file_stamp
+from pipelines.lists.records import VideoRecord, label_array, record_number
+from pipelines.video.index import file_stamp
 
 # Part of every fingerprint: a change of the rows a clip is made of must change it.
 _FORMAT_VERSION = 1
@@ -35,29 +36,30 @@ class FeatureClipSource:
     again from its first frame.
 
     Args:
-        records: Clips; each has one label unless `multi_label`. The path is the file of the first
+        records: clips; each has one label unless `multi_label`. The path is the file of the first
             set; the second's is at the same place in its folder.
-        class_names: Names of the classes.
-        folders: One or two feature sets. They may have other steps, formats and networks.
+        class_names: names of the classes.
+        folders: one or two feature sets. They may have other steps, formats and networks.
         num_steps: N and T.
-        chunk_frames: Frames of a chunk; None takes the whole clip.
-        multi_label: Labels are multi-hot.
-        seed: Non-negative seed of shuffling and augmentation.
+        chunk_frames: frames of a chunk; None takes the whole clip.
+        multi_label: labels are multi-hot.
+        seed: non-negative seed of shuffling and augmentation.
 
     Raises:
-        ValueError: If an argument is out of range, a file is missing or does not fit its set, the
+        ValueError: when an argument is out of range, a file is missing or does not fit its set, the
             sets describe other videos, a set has too few rows for the steps of a chunk, a segment
             holds no frame, or a record does not have exactly one label in a single-label task.
 
-    Reference: Torabi and Sigal, Action Classification and Highlighting in Videos, sections 3.2
-    and 4.2: F = 192 frames, N = 12, T = 12 or 24.
+    Reference:
+        Torabi and Sigal, Action Classification and Highlighting in Videos, sections 3.2 and 4.2: F
+        = 192 frames, N = 12, T = 12 or 24.
     """
 
     def __init__(
         self,
         records: Sequence[VideoRecord],
         class_names: Sequence[str],
-        folders: Sequence[str],
+        folders: Sequence[str | os.PathLike[str]],
         *,
         num_steps: Sequence[int] = (12, 12),
         chunk_frames: int | None = 192,
@@ -76,7 +78,7 @@ class FeatureClipSource:
                 f"`chunk_frames` must be a positive integer. Received: chunk_frames={chunk_frames}."
             )
         self.class_names = tuple(class_names)
-        self.folders = tuple(folders)
+        self.folders = tuple(os.fspath(folder) for folder in folders)
         self.num_steps = tuple(num_steps[: len(folders)])
         self.chunk_frames = chunk_frames
         self.multi_label = multi_label
@@ -158,10 +160,10 @@ class FeatureClipSource:
         Every iteration over the dataset is the next epoch, as in `VideoClipSource.dataset`.
 
         Args:
-            batch_size: Clips of a batch; the last one may be smaller.
-            shuffle: Draw a new order each epoch.
-            augment: Draw chunks and flips.
-            epoch: Number of the first iteration, or a function that is asked for the number at
+            batch_size: clips of a batch; the last one may be smaller.
+            shuffle: draw a new order each epoch.
+            augment: draw chunks and flips.
+            epoch: number of the first iteration, or a function that is asked for the number at
                 each iteration.
 
         Returns:
@@ -174,7 +176,7 @@ class FeatureClipSource:
             )
         next_epoch = epoch if callable(epoch) else itertools.count(epoch).__next__
 
-        def batches():
+        def batches() -> Iterator[tuple[Any, np.ndarray]]:
             number = next_epoch()
             order = epoch_order(len(self), (self.seed, number) if shuffle else None)
             for begin in range(0, len(order), batch_size):
@@ -198,16 +200,16 @@ class FeatureClipSource:
         """Reads the chunks whose scores are averaged at test time, one video after the other.
 
         Args:
-            num_chunks: Chunks of each video, drawn from the seed and the record alone. A whole clip
+            num_chunks: chunks of each video, drawn from the seed and the record alone. A whole clip
                 (`chunk_frames=None`) is one chunk, and so is one that is not longer than a chunk.
-            flipped: Add the mirror images of the same chunks.
+            flipped: add the mirror images of the same chunks.
 
         Returns:
             An iterator over float32 `(num, N, Dv)` and, with two sets, `(num, T, Da)`, as a tuple;
             `num` is `num_chunks`, or 1 as said above, or twice as many with `flipped`.
 
         Raises:
-            ValueError: If `num_chunks` is not positive, or a set has no flipped features.
+            ValueError: when `num_chunks` is not positive, or a set has no flipped features.
         """
         if num_chunks < 1:
             raise ValueError(

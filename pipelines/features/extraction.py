@@ -6,36 +6,63 @@ import itertools
 import operator
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from pipelines.clip_sampling import num_windows
-from pipelines.decoding import BrokenVideoError
+from pipelines.clips.sampling import num_windows
 from pipelines.features.feature_set import DESCRIPTION_NAME, FeatureSet
 from pipelines.features.files import FeatureWriter, check_example
-from pipelines.progress import progress_bar
-from pipelines.streaming import WindowBatch, WindowStream, estimate_num_frames
-from pipelines.video_index import BrokenVideo
+from pipelines.lists.listing import find_videos
+from pipelines.progress import ProgressBar, progress_bar
+from pipelines.storage.files import remove_unfinished, write_aside
+from pipelines.storage.owned_folder import OwnedFolder
+from pipelines.video.codec.streaming import WindowBatch, WindowStream, estimate_num_frames
+from pipelines.video.index import BrokenVideo, tell_broken
+from pipelines.video.info import BrokenVideoError
 
 # Videos whose lengths tell the room that all of them need.
 _NUM_SAMPLED_VIDEOS = 64
 
 T = TypeVar("T")
 
+# Of one video: the estimated number of its rows, its windows, and the stream or what broke.
+_Decoded: TypeAlias = int | WindowBatch | WindowStream | BrokenVideoError | None
+
+
+@dataclass(frozen=True)
+class FeatureExtraction:
+    """What `extract_features` has done.
+
+    Attributes:
+        folder: the feature set.
+        num_videos: videos that have features there.
+        num_channels: length of a row.
+        broken: the videos that have none, and why.
+    """
+
+    folder: Path
+    num_videos: int
+    num_channels: int
+    broken: tuple[BrokenVideo, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the same as JSON values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
 
 def extract_features(
-    videos: Sequence[str],
-    root: str,
-    folder: str,
+    videos: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
     network: Callable[[np.ndarray], np.ndarray],
     *,
     description: Mapping[str, Any],
+    root: str | os.PathLike[str] | None = None,
     window_frames: int = 1,
     frame_step: int = 16,
     image_size: int | tuple[int, int] = 224,
@@ -44,41 +71,43 @@ def extract_features(
     dtype: str = "float32",
     file_format: str = "hdf5",
     batch_windows: int = 16,
+    max_broken: int | None = None,
     progress: bool = True,
-) -> list[BrokenVideo]:
+) -> FeatureExtraction:
     """Writes a network's features of windows of frames, one file a video.
 
     The next frames are decoded while the network runs. Files that are there already are kept: an
     extraction that was killed goes on where it stopped. A video that is broken anywhere gets no
-    file; a warning at the end counts these. HDF5 files grow batch by batch: the memory needed does
+    file; a warning at the end names these. HDF5 files grow batch by batch: the memory needed does
     not depend on the length of a video.
 
     Args:
-        videos: Paths of the videos, below `root`.
-        root: Folder whose tree the feature set mirrors.
-        folder: Folder of the feature set, made when missing.
-        network: From uint8 RGB `(b, window_frames, height, width, 3)`, or `(b, height, width, 3)`
+        videos: a folder of videos, one video, or several.
+        folder: folder of the feature set, made when missing.
+        network: from uint8 RGB `(b, window_frames, height, width, 3)`, or `(b, height, width, 3)`
             when `window_frames` is 1, to `(b, D)`.
-        description: What `features.json` says of the network: `network`, `layer`, `weights` and
+        description: what `features.json` says of the network: `network`, `layer`, `weights` and
             `fingerprint`. Other fields of `FeatureSet` may be there and must agree.
-        window_frames: Frames that a row of features describes.
-        frame_step: Frames from one row's start to the next.
-        image_size: Side, or (height, width), of the network's input in pixels.
-        short_side: Shorter side of the frame that the centre crop is taken from, pixels.
-        flipped: Compute the features of the mirrored frames too.
+        root: folder whose tree the feature set mirrors; by default `videos`, or the folder that
+            holds all of them.
+        window_frames: frames that a row of features describes.
+        frame_step: frames from one row's start to the next.
+        image_size: side, or (height, width), of the network's input in pixels.
+        short_side: shorter side of the frame that the centre crop is taken from, pixels.
+        flipped: compute the features of the mirrored frames too.
         dtype: "float32" or "float16".
         file_format: "hdf5" or "tfrecord".
-        batch_windows: Windows that the network is given at a time.
-        progress: Show a progress bar on the standard error stream.
-
-    Returns:
-        The broken videos.
+        batch_windows: windows that the network is given at a time.
+        max_broken: most videos that may be broken; by default all but one. The features of the
+            others are there when more are.
+        progress: show how many videos are done.
 
     Raises:
-        ValueError: If an argument is out of range, a video does not lie below `root`, two videos
+        ValueError: when an argument is out of range, a video does not lie below `root`, two videos
             have the same path, `description` lacks a field or does not agree, the folder holds
-            features of other settings, or a video is too long for a TFRecord.
-        OSError: If the disk has not enough room.
+            other things or features of other settings, a video is too long for a TFRecord, or too
+            many are broken.
+        OSError: when the disk has not enough room, or another process works in the folder.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     sample = np.zeros((1, *((window_frames,) if window_frames > 1 else ()), *size, 3), np.uint8)
@@ -99,39 +128,73 @@ def extract_features(
         format=file_format,
         flipped=flipped,
     )
-    targets = _targets(videos, root, folder, feature_set)
-    _claim(folder, feature_set)
-    pending = {video: path for video, path in targets.items() if not os.path.isfile(path)}
-    _check_room(folder, list(pending), feature_set)
-    broken: list[BrokenVideo] = []
-    bar = progress_bar(disable=not progress or not pending)
-    # Closed, the decoding thread ends with the extraction, whatever ends that.
-    with bar, closing(_ahead(_decode(pending, feature_set, batch_windows))) as decoded:
-        task = bar.add_task("Videos", total=len(targets), completed=len(targets) - len(pending))
-        rows_task = bar.add_task("Rows of this video", total=None)
-        for video, items in itertools.groupby(decoded, operator.itemgetter(0)):
-            with FeatureWriter(pending[video]) as writer:
-                for _, item in items:
-                    if isinstance(item, WindowBatch):
-                        features = _features(network, item.windows, feature_set)
-                        writer.append(features[0], item.seconds, *features[1:])
-                        bar.advance(rows_task, len(item.seconds))
-                    elif isinstance(item, WindowStream):
-                        writer.finish(
-                            num_frames=item.num_frames, frames_per_second=item.frames_per_second
-                        )
-                    elif isinstance(item, BrokenVideo):
-                        broken.append(item)
-                    else:  # the estimated number of rows
-                        bar.reset(rows_task, total=item)
-            bar.advance(task)
-    if broken:
-        names = "".join(f"\n  {b.path}: {b.reason}" for b in broken)
-        warnings.warn(
-            f"{len(broken)} of {len(targets)} videos are broken and have no features:{names}",
-            stacklevel=2,
+    targets = _targets(*find_videos(videos, root), folder, feature_set)
+    owned = OwnedFolder(
+        folder,
+        holds="features",
+        settings_file=DESCRIPTION_NAME,
+        read=lambda path: asdict(FeatureSet.read(path)),
+        ignored=("weights",),  # the fingerprint tells them, wherever their file lies now
+    )
+    with owned.locked():
+        owned.claim(asdict(feature_set))
+        pending = {video: path for video, path in targets.items() if not os.path.isfile(path)}
+        _check_room(folder, list(pending), feature_set)
+        for parent in {os.path.dirname(path) for path in pending.values()}:
+            remove_unfinished(parent)
+        bar = progress_bar(
+            "Videos",
+            len(targets),
+            done=len(targets) - len(pending),
+            disable=not progress or not pending,
         )
+        with bar:
+            broken = _extract(pending, feature_set, network, batch_windows, bar)
+    tell_broken(broken, len(targets), "features", max_broken)
+    num_videos = len(targets) - len(broken)
+    return FeatureExtraction(Path(folder), num_videos, shape[1], tuple(broken))
+
+
+def _extract(
+    videos: Mapping[str, str],
+    feature_set: FeatureSet,
+    network: Callable[[np.ndarray], np.ndarray],
+    batch_windows: int,
+    bar: ProgressBar,
+) -> list[BrokenVideo]:
+    """Writes the files of videos; returns the broken ones."""
+    broken: list[BrokenVideo] = []
+    # Closed, the decoding thread ends with the extraction, whatever ends that.
+    with closing(_ahead(_decode(videos, feature_set, batch_windows))) as decoded:
+        for video, items in itertools.groupby(decoded, operator.itemgetter(0)):
+            try:
+                with write_aside(videos[video]) as aside, FeatureWriter(aside) as writer:
+                    _write_rows((item for _, item in items), writer, feature_set, network, bar)
+            except BrokenVideoError as error:
+                broken.append(BrokenVideo(video, str(error).removeprefix(f"{video}: ")))
+            bar.update()
     return broken
+
+
+def _write_rows(
+    items: Iterator[_Decoded],
+    writer: FeatureWriter,
+    feature_set: FeatureSet,
+    network: Callable[[np.ndarray], np.ndarray],
+    bar: ProgressBar,
+) -> None:
+    estimated, num_rows = next(items), 0
+    for item in items:
+        if isinstance(item, WindowBatch):
+            features = _features(network, item.windows, feature_set)
+            writer.append(features[0], item.seconds, *features[1:])
+            num_rows += len(item.seconds)
+            bar.set_postfix_str(f"row {num_rows} of about {estimated or '?'}", refresh=False)
+            bar.update(0)
+        elif isinstance(item, WindowStream):
+            writer.finish(num_frames=item.num_frames, frames_per_second=item.frames_per_second)
+        elif isinstance(item, BrokenVideoError):
+            raise item
 
 
 def _feature_set(description: Mapping[str, Any], **settings: Any) -> FeatureSet:
@@ -153,35 +216,21 @@ def _feature_set(description: Mapping[str, Any], **settings: Any) -> FeatureSet:
 
 
 def _targets(
-    videos: Sequence[str], root: str, folder: str, feature_set: FeatureSet
+    videos: Sequence[str], root: str, folder: str | os.PathLike[str], feature_set: FeatureSet
 ) -> dict[str, str]:
+    """Maps videos to their files."""
     targets: dict[str, str] = {}
     for video in videos:
-        name = os.path.relpath(video, root)
-        if name.split(os.sep)[0] == os.pardir:
-            raise ValueError(f"Every video must lie below {root}. Received: {video}.")
         if video in targets:
             raise ValueError(f"`videos` must be different files. Received: {video} twice.")
-        targets[video] = os.path.join(folder, name + feature_set.file_suffix)
+        name = os.path.relpath(video, root) + feature_set.file_suffix
+        targets[video] = os.path.join(folder, name)
     return targets
 
 
-def _claim(folder: str, feature_set: FeatureSet) -> None:
-    """Describes a new folder, or checks that an old one holds the same kind of features."""
-    if not os.path.exists(os.path.join(folder, DESCRIPTION_NAME)):
-        feature_set.save(folder)
-        return
-    found = asdict(FeatureSet.load(folder))
-    for name, value in asdict(feature_set).items():
-        # The fingerprint tells the weights, wherever their file lies now.
-        if name != "weights" and found[name] != value:
-            raise ValueError(
-                f"{folder} holds features of other settings: {name} is {found[name]} there. "
-                f"Received: {name}={value}. Choose another folder."
-            )
-
-
-def _check_room(folder: str, videos: Sequence[str], feature_set: FeatureSet) -> None:
+def _check_room(
+    folder: str | os.PathLike[str], videos: Sequence[str], feature_set: FeatureSet
+) -> None:
     if feature_set.format == "tfrecord":
         for video in videos:
             num_rows = _estimated_rows(video, feature_set) or 0
@@ -211,8 +260,7 @@ def _estimated_rows(video: str, feature_set: FeatureSet) -> int | None:
 
 def _decode(
     videos: Mapping[str, str], feature_set: FeatureSet, batch_windows: int
-) -> Iterator[tuple[str, int | WindowBatch | WindowStream | BrokenVideo | None]]:
-    """Yields for each video an estimate of its rows, its windows, and the stream or what broke."""
+) -> Iterator[tuple[str, _Decoded]]:
     for video in videos:
         yield video, _estimated_rows(video, feature_set)
         stream = WindowStream(
@@ -228,7 +276,7 @@ def _decode(
                 yield video, batch
             yield video, stream
         except BrokenVideoError as error:
-            yield video, BrokenVideo(video, str(error))
+            yield video, error
 
 
 def _ahead(items: Iterator[T]) -> Generator[T, None, None]:

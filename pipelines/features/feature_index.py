@@ -9,27 +9,30 @@ from typing import Any
 
 from pipelines.features.feature_set import FeatureFileInfo, FeatureSet
 from pipelines.features.files import read_info
-from pipelines.records import VideoRecord
-from pipelines.video_index import BrokenVideo, drop_broken
+from pipelines.lists.broken import drop_broken
+from pipelines.lists.records import VideoRecord
+from pipelines.video.index import BrokenVideo
 
 
 def drop_without_features(
-    records: Sequence[VideoRecord], folders: Sequence[str], max_broken: int | None = None
+    records: Sequence[VideoRecord],
+    folders: Sequence[str | os.PathLike[str]],
+    max_broken: int | None = None,
 ) -> tuple[tuple[VideoRecord, ...], list[BrokenVideo]]:
     """Leaves out the records without a file in one of the sets or without a frame in the segment.
 
     Broken videos have no features, and annotated segments may lie behind the end of a file.
 
     Args:
-        records: Labelled clips; the path is the file of the first set.
-        folders: One or two feature sets.
-        max_broken: Most records that may be left out, see `pipelines.video_index.drop_broken`.
+        records: labelled clips; the path is the file of the first set.
+        folders: one or two feature sets.
+        max_broken: most records that may be left out, see `drop_broken`.
 
     Returns:
         The good records and, for each of the others, its path and the reason.
 
     Raises:
-        ValueError: If more than `max_broken` records have to be left out, or all of them.
+        ValueError: when more than `max_broken` records have to be left out, or all of them.
     """
     sets = [FeatureSet.load(folder) for folder in folders]
     # What `drop_broken` asks of an entry is the segment.
@@ -64,7 +67,7 @@ class _FeatureFile:
 
 
 def files_of(
-    record: VideoRecord, folders: Sequence[str], sets: Sequence[FeatureSet]
+    record: VideoRecord, folders: Sequence[str | os.PathLike[str]], sets: Sequence[FeatureSet]
 ) -> tuple[str, ...]:
     """The record's file in each set: the same place in each folder, with the set's own suffix."""
     name = os.path.relpath(record.path, folders[0]).removesuffix(sets[0].file_suffix)

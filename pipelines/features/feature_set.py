@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import numpy as np
 
-from pipelines.clip_sampling import num_windows
+from pipelines.clips.sampling import num_windows
+from pipelines.storage.files import write_json
+from pipelines.storage.owned_folder import read_json
 
 FILE_SUFFIXES = {"hdf5": ".h5", "tfrecord": ".tfrecord"}
 DTYPES = ("float32", "float16")
@@ -20,21 +22,21 @@ class FeatureSet:
     """How the features of a folder were made: its `features.json`.
 
     Args:
-        network: Name of the network.
-        layer: Name of its layer.
-        weights: Where its weights are from; None for random ones.
+        network: name of the network.
+        layer: name of its layer.
+        weights: where its weights are from; None for random ones.
         image_size: (height, width) of the network's input, pixels.
-        short_side: Shorter side of the frame that the centre crop was taken from, pixels.
-        window_frames: Frames that a row describes.
-        frame_step: Frames from one row's start to the next.
-        num_channels: Length D of a row.
+        short_side: shorter side of the frame that the centre crop was taken from, pixels.
+        window_frames: frames that a row describes.
+        frame_step: frames from one row's start to the next.
+        num_channels: length D of a row.
         dtype: "float32" or "float16".
         format: "hdf5" or "tfrecord".
-        flipped: There are features of the mirrored frames too.
-        fingerprint: Hash of the network and its weights.
+        flipped: there are features of the mirrored frames too.
+        fingerprint: hash of the network and its weights.
 
     Raises:
-        ValueError: If a field is out of range, or TFRecord is to keep float16.
+        ValueError: when a field is out of range, or TFRecord is to keep float16.
     """
 
     network: str
@@ -78,30 +80,33 @@ class FeatureSet:
         return FILE_SUFFIXES[self.format]
 
     @classmethod
-    def load(cls, folder: str) -> FeatureSet:
+    def read(cls, path: str | os.PathLike[str]) -> FeatureSet:
+        """Reads a file `features.json`.
+
+        Raises:
+            ValueError, KeyError, TypeError: when it describes no feature set.
+        """
+        content = read_json(Path(path))
+        return cls(**{field.name: content[field.name] for field in fields(cls)})
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> FeatureSet:
         """Reads a folder's description.
 
         Raises:
-            ValueError: If the folder is no feature set.
+            ValueError: when the folder is no feature set.
         """
-        path = os.path.join(folder, DESCRIPTION_NAME)
-        if not os.path.isfile(path):
+        path = Path(folder, DESCRIPTION_NAME)
+        if not path.is_file():
             raise ValueError(f"{folder} is no feature set: {path} does not exist.")
         try:
-            with open(path, encoding="utf-8") as file:
-                content = json.load(file)
-            return cls(**{field.name: content[field.name] for field in fields(cls)})
+            return cls.read(path)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} describes no feature set ({error}).") from None
 
-    def save(self, folder: str) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the folder's description."""
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, DESCRIPTION_NAME)
-        with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=2)
-            file.write("\n")
-        os.replace(f"{path}.{os.getpid()}", path)
+        write_json(Path(folder, DESCRIPTION_NAME), asdict(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +114,12 @@ class FeatureFileInfo:
     """What a feature file says besides its features.
 
     Args:
-        num_channels: Length of a row.
-        dtype: Type of the features.
-        flipped: There are features of the mirrored frames too.
-        num_frames: Frames of the video.
-        frames_per_second: Mean frame rate of the video.
-        seconds: Start of each row from the video's first frame, float64 `(rows,)`.
+        num_channels: length of a row.
+        dtype: type of the features.
+        flipped: there are features of the mirrored frames too.
+        num_frames: frames of the video.
+        frames_per_second: mean frame rate of the video.
+        seconds: start of each row from the video's first frame, float64 `(rows,)`.
     """
 
     num_channels: int
@@ -136,7 +141,7 @@ class FeatureFileInfo:
         The time of a frame between two rows is interpolated.
 
         Raises:
-            ValueError: If no frame is shown within the segment.
+            ValueError: when no frame is shown within the segment.
         """
         num_after_last = self.num_frames - (self.num_rows - 1) * frame_step
         end = self.seconds[-1] + num_after_last / self.frames_per_second
@@ -152,11 +157,11 @@ class FeatureFileInfo:
             )
         return range(first, last)
 
-    def check(self, path: str, feature_set: FeatureSet) -> None:
+    def check(self, path: str | os.PathLike[str], feature_set: FeatureSet) -> None:
         """Checks that a file belongs to a feature set and is whole.
 
         Raises:
-            ValueError: If it does not or is not.
+            ValueError: when it does not or is not.
         """
         found = {name: getattr(self, name) for name in ("num_channels", "dtype", "flipped")}
         found["rows"] = self.num_rows
@@ -171,6 +176,6 @@ class FeatureFileInfo:
                 )
 
 
-def no_flipped_features(path: str) -> ValueError:
+def no_flipped_features(path: str | os.PathLike[str]) -> ValueError:
     """Makes the error for a file or a folder without features of the mirrored frames."""
     return ValueError(f"{path} has no features of mirrored frames. Extract them with flipped=True.")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -23,31 +22,16 @@ from pipelines.features.feature_set import (
     DTYPES,
     FILE_SUFFIXES,
     FeatureFileInfo,
-    FeatureSet,
     no_flipped_features,
 )
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-__all__ = [
-    "FeatureFileInfo",
-    "FeatureSet",
-    "FeatureWriter",
-    "check_example",
-    "feature_dataset",
-    "read_features",
-    "read_info",
-    "write_features",
-]
-
+from pipelines.storage.files import write_aside
 
 # Rows of a video lie in chunks of about this size: few rows are read that are not asked for.
 _CHUNK_BYTES = 2**14
 
 
 def write_features(
-    path: str,
+    path: str | os.PathLike[str],
     features: np.ndarray,
     seconds: np.ndarray,
     *,
@@ -58,43 +42,43 @@ def write_features(
     """Writes the features of one video, aside first: a reader never sees half a file.
 
     Args:
-        path: Ends with ".h5" or ".tfrecord"; missing folders are made.
+        path: ends with ".h5" or ".tfrecord"; missing folders are made.
         features: float32 or float16 `(rows, D)`; TFRecord takes float32 only.
-        seconds: Start of each row, `(rows,)`.
-        num_frames: Frames of the video.
-        frames_per_second: Mean frame rate of the video.
-        flipped: Features of the mirrored frames, like `features`.
+        seconds: start of each row, `(rows,)`.
+        num_frames: frames of the video.
+        frames_per_second: mean frame rate of the video.
+        flipped: features of the mirrored frames, like `features`.
 
     Raises:
-        ValueError: If the shapes, the type or the suffix are others, or a TFRecord would exceed
+        ValueError: when the shapes, the type or the suffix are others, or a TFRecord would exceed
             2 GB.
     """
-    with FeatureWriter(path) as writer:
+    with write_aside(path) as aside, FeatureWriter(aside) as writer:
         writer.append(features, seconds, flipped)
         writer.finish(num_frames=num_frames, frames_per_second=frames_per_second)
 
 
 class FeatureWriter(AbstractContextManager):
-    """Writes the features of one video batch by batch, aside first.
+    """Writes the features of one video batch by batch.
 
-    The file appears with `finish`; leaving the context without it leaves nothing behind. HDF5
-    batches go to the disk; those of a TFRecord, which is one example, wait in memory.
+    HDF5 batches go to the disk; those of a TFRecord, which is one example, wait in memory. The file
+    is whole after `finish`.
 
     Args:
-        path: Ends with ".h5" or ".tfrecord"; missing folders are made.
+        path: ends with ".h5" or ".tfrecord".
 
     Raises:
-        ValueError: If the suffix is another.
+        ValueError: when the suffix is another; at the end, if `finish` was not called.
     """
 
-    def __init__(self, path: str):
-        self.path = path
-        self._format = _format_of(path)
-        self._temporary = f"{path}.{os.getpid()}"
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = os.fspath(path)
+        self._format = _format_of(self.path)
         self._file: h5py.File | None = None
         self._batches: list[tuple[np.ndarray, ...]] = []
         self._seconds: list[np.ndarray] = []
         self._num_rows = 0
+        self._is_finished = False
 
     def append(
         self, features: np.ndarray, seconds: np.ndarray, flipped: np.ndarray | None = None
@@ -126,13 +110,13 @@ class FeatureWriter(AbstractContextManager):
             self._batches.append(views)
             return
         if self._file is None:
-            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
-            self._file = h5py.File(self._temporary, "w")
+            self._file = h5py.File(self.path, "w")
         for name, rows in zip(("features", "flipped"), views, strict=False):
             _append(self._file, name, rows)
 
     def finish(self, *, num_frames: int, frames_per_second: float) -> None:
-        """Completes the file and moves it into place."""
+        """Completes the file."""
+        self._is_finished = True
         seconds = np.concatenate(self._seconds).astype(np.float64)
         if self._file is not None:
             self._file["seconds"] = seconds
@@ -151,24 +135,20 @@ class FeatureWriter(AbstractContextManager):
                 float(frames_per_second),
                 seconds,
             )
-            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
-            sequence_examples.write(
-                self._temporary, self.path, info, features, flipped[0] if flipped else None
-            )
-        os.replace(self._temporary, self.path)
+            sequence_examples.write(self.path, info, features, flipped[0] if flipped else None)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-        if os.path.exists(self._temporary):
-            os.remove(self._temporary)
+        if kind is None and not self._is_finished:
+            raise ValueError(f"{self.path} is not whole: `finish` was not called.")
 
 
 def check_example(path: str, num_rows: int, num_channels: int, flipped: bool) -> None:
     """Checks that the features of a video fit into one TFRecord example.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: when they do not.
     """
     # A row's floats, its time, and their tags and lengths; the context is small.
     size = 2**12 + num_rows * (4 * num_channels + 40) * (2 if flipped else 1)
@@ -180,12 +160,13 @@ def check_example(path: str, num_rows: int, num_channels: int, flipped: bool) ->
         )
 
 
-def read_info(path: str) -> FeatureFileInfo:
+def read_info(path: str | os.PathLike[str]) -> FeatureFileInfo:
     """Reads what a file says besides its features.
 
     Raises:
-        ValueError: If the file is missing, broken or no feature file.
+        ValueError: when the file is missing, broken or no feature file.
     """
+    path = os.fspath(path)
     if _format_of(path) == "tfrecord":
         from pipelines.features import sequence_examples
 
@@ -203,22 +184,25 @@ def read_info(path: str) -> FeatureFileInfo:
 
 
 def read_features(
-    path: str, rows: Sequence[int] | np.ndarray | None = None, flipped: bool = False
+    path: str | os.PathLike[str],
+    rows: Sequence[int] | np.ndarray | None = None,
+    flipped: bool = False,
 ) -> np.ndarray:
     """Reads rows of a video's features; from an HDF5 file, no others.
 
     Args:
-        path: Feature file.
-        rows: Rows in any order, repeats allowed; by default all.
-        flipped: Read the features of the mirrored frames.
+        path: feature file.
+        rows: rows in any order, repeats allowed; by default all.
+        flipped: read the features of the mirrored frames.
 
     Returns:
         `(rows, D)` of the file's type.
 
     Raises:
-        ValueError: If the file is missing, broken or no feature file, has no flipped features, or a
-            row is out of range.
+        ValueError: when the file is missing, broken or no feature file, has no flipped features, or
+            a row is out of range.
     """
+    path = os.fspath(path)
     if _format_of(path) == "tfrecord":
         from pipelines.features import sequence_examples
 
@@ -236,33 +220,6 @@ def read_features(
             return dataset[first : last + 1][wanted - first][places]
         # One by one: h5py takes several times as long to choose rows from many chunks.
         return np.stack([dataset[row] for row in wanted])[places]
-
-
-def feature_dataset(path: str, name: str = "features") -> tf.data.Dataset:
-    """Returns the rows of a feature file one by one as a `tf.data.Dataset`.
-
-    float32 HDF5 is read by tensorflow-io where it is installed, else by h5py.
-
-    Args:
-        path: Feature file.
-        name: "features" or "flipped".
-
-    Raises:
-        ValueError: If the file cannot be read or has no such features.
-    """
-    import tensorflow as tf
-
-    from tfvlad.compat import hdf5_rows
-
-    if name not in ("features", "flipped"):
-        raise ValueError(f"`name` must be features or flipped. Received: {name!r}.")
-    info = read_info(path)
-    if name == "flipped" and not info.flipped:
-        raise no_flipped_features(path)
-    if _format_of(path) == "tfrecord":
-        rows = read_features(path, flipped=name == "flipped")
-        return tf.data.Dataset.from_tensor_slices(rows)
-    return hdf5_rows(path, name, (info.num_rows, info.num_channels), info.dtype)
 
 
 def _format_of(path: str) -> str:

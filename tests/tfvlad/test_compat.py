@@ -1,6 +1,7 @@
+import gc
 import runpy
+from unittest import mock
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -73,31 +74,55 @@ def test_other_backend_of_keras(monkeypatch):
         runpy.run_path(compat.__file__)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_hdf5_rows_equal_the_file(tmp_path, dtype):
-    rows = np.random.default_rng(0).normal(size=(1030, 3)).astype(dtype)
-    path = str(tmp_path / "rows.h5")
-    with h5py.File(path, "w") as file:
-        file["some"] = rows
-    dataset = compat.hdf5_rows(path, "some", rows.shape, dtype)
-    assert dataset.element_spec == tf.TensorSpec([3], dtype)
-    assert dataset.cardinality() == 1030
-    np.testing.assert_array_equal(np.stack(list(dataset.as_numpy_iterator())), rows)
+def num_graphs():
+    gc.collect()
+    return sum(issubclass(type(found), tf.Graph) for found in gc.get_objects())
 
 
-@pytest.mark.addons
-def test_hdf5_rows_come_through_tensorflow_io(tmp_path, monkeypatch):
-    import tensorflow_io
+def test_the_graphs_of_a_training_end_with_its_model():
+    counts = []
+    for _ in range(2):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile(compat.SGD(0.1, clipnorm=1.0, weight_decay=0.1), "mse")
+        model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+        del model
+        keras.backend.clear_session()
+        counts.append(num_graphs())
+    assert counts[0] == counts[1]
 
-    opened = []
-    from_hdf5 = tensorflow_io.IODataset.from_hdf5
-    monkeypatch.setattr(
-        tensorflow_io.IODataset,
-        "from_hdf5",
-        lambda path, *rest, **options: opened.append(path) or from_hdf5(path, *rest, **options),
-    )
-    for dtype in ("float16", "float32"):
-        with h5py.File(tmp_path / f"{dtype}.h5", "w") as file:
-            file["rows"] = np.ones((2, 3), dtype)
-        compat.hdf5_rows(str(tmp_path / f"{dtype}.h5"), "rows", (2, 3), dtype)
-    assert opened == [str(tmp_path / "float32.h5")]
+
+OPTIMIZERS = [(compat.Adam, keras.optimizers.Adam), (compat.SGD, keras.optimizers.SGD)]
+
+
+@pytest.mark.parametrize(("own", "kind"), OPTIMIZERS)
+def test_optimizers_are_those_of_keras(own, kind):
+    results = []
+    for optimizer in (own, kind):
+        weights = tf.Variable([1.0, 2.0])
+        optimizer = optimizer(0.1, weight_decay=0.1, clipnorm=1.0)
+        for gradient in ([3.0, 4.0], [0.5, -0.5]):
+            optimizer.apply_gradients([(tf.constant(gradient), weights)])
+        results.append(weights.numpy())
+    np.testing.assert_array_equal(*results)
+    assert not np.array_equal(results[0], [1.0, 2.0])
+
+
+@pytest.mark.current
+def test_optimizers_sum_over_the_replicas_of_a_strategy():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with strategy.scope():
+        weights, optimizer = tf.Variable([1.0]), compat.SGD(0.1)
+        optimizer.build([weights])
+    reduced = tf.distribute.ReplicaContext.all_reduce
+    with mock.patch.object(tf.distribute.ReplicaContext, "all_reduce", autospec=True) as sums:
+        sums.side_effect = reduced
+        strategy.run(lambda: optimizer.apply([tf.constant([1.0])], [weights]))
+    assert sums.call_count == 1
+    assert weights.numpy() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("own", "kind"), OPTIMIZERS)
+def test_optimizers_are_loaded_with_their_model(own, kind):
+    loaded = keras.optimizers.deserialize(keras.optimizers.serialize(own(0.25)))
+    assert type(loaded) is own
+    assert float(loaded.learning_rate) == 0.25

@@ -4,11 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
 
 from tfvlad.compat import walk_layers
+
+# The name of the layers inside a backbone that are a copy of its last blocks, never trained.
+FROZEN_COPY = "frozen_copy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,22 +24,19 @@ class Backbone:
     activation map is taken from.
 
     Args:
-        name: The network's name.
-        model: From raw RGB frames `(B, H, W, 3)`, values 0..255, integer or float, to the feature
+        name: the network's name.
+        model: from raw RGB frames `(B, H, W, 3)`, values 0..255, integer or float, to the feature
             map before its last activation, `(B, h, w, D)`. Preprocessing is inside. The stacks of
             a `flow_backbone` are `(B, H, W, 2L)`.
-        activation: The name of the last activation, as `keras.activations.get` takes it.
+        activation: the name of the last activation, as `keras.activations.get` takes it.
         classifier_kernel: `(D, O)`, the dense layer from the averaged features to the scores of
             O classes; None for a network that has no such layer.
         classifier_bias: `(O,)`, its bias.
-        blocks: From the name of each block to the names of its layers, in the order of the
+        blocks: from the name of each block to the names of its layers, in the order of the
             computation. The first layer of a block takes the one tensor that enters the block.
-        has_frozen_copy: Whether the map has 2D channels, those of the trained layers and those of
-            a copy that is never trained, from which the attention is taken. See
-            `tfvlad.backbones.with_frozen_copy`.
 
     Raises:
-        ValueError: If the classifier or the blocks do not fit the model.
+        ValueError: when the classifier or the blocks do not fit the model.
     """
 
     name: str
@@ -44,9 +45,8 @@ class Backbone:
     classifier_kernel: np.ndarray | None = None
     classifier_bias: np.ndarray | None = None
     blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    has_frozen_copy: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         kernel, bias = self.classifier_kernel, self.classifier_bias
         if (kernel is None) != (bias is None):
             raise ValueError("`classifier_kernel` and `classifier_bias` must be given together.")
@@ -79,6 +79,15 @@ class Backbone:
         channels = self.model.output_shape[-1]
         return channels // 2 if self.has_frozen_copy else channels
 
+    @property
+    def has_frozen_copy(self) -> bool:
+        """Whether the map has 2D channels, those of the trained layers and those of a copy.
+
+        The copy is never trained; the attention is taken from it. See
+        `tfvlad.backbones.with_frozen_copy`.
+        """
+        return any(layer.name == FROZEN_COPY for layer in self.model.layers)
+
     def activation_layer(self, name: str | None = None) -> keras.layers.Layer:
         """A new layer that takes the model's output to the features after the last activation."""
         return keras.layers.Activation(self.activation, name=name)
@@ -87,14 +96,14 @@ class Backbone:
         """Splits the model in front of a block.
 
         Args:
-            block: A name in `blocks`.
+            block: a name in `blocks`.
 
         Returns:
             `(frozen_part, freed_part)`, which share the layers of `model`:
             `freed_part(frozen_part(x))` equals `model(x)`.
 
         Raises:
-            ValueError: If there is no such block, or more than one tensor enters it.
+            ValueError: when there is no such block, or more than one tensor enters it.
         """
         first = self.model.get_layer(self._layers_from(block)[0])
         try:
@@ -120,11 +129,11 @@ class Backbone:
         A model that is already compiled has to be compiled again.
 
         Args:
-            block: The first block that is trained; None freezes the whole model.
-            batch_norm: Whether the freed blocks' batch norms are trained too.
+            block: the first block that is trained; None freezes the whole model.
+            batch_norm: whether the freed blocks' batch norms are trained too.
 
         Raises:
-            ValueError: If there is no such block.
+            ValueError: when there is no such block.
         """
         freed = set() if block is None else set(self._layers_from(block))
         self.model.trainable = True
@@ -139,6 +148,12 @@ class Backbone:
 
     def _layers_from(self, block: str) -> list[str]:
         names = list(self.blocks)
+        if not names:
+            raise ValueError(
+                f"'{self.name}' names no blocks and can only be frozen as a whole. Received: "
+                f"block={block!r}. Give `blocks` to `tfvlad.backbones.from_model`; a model from a "
+                "file that keeps none is built anew and reads the file by `model.load_weights`."
+            )
         if block not in names:
             raise ValueError(
                 f"`block` must be one of {names}, the blocks of '{self.name}'. "
@@ -162,17 +177,17 @@ def from_model(
     are shared with the given model.
 
     Args:
-        model: A functional or sequential model from raw RGB frames `(B, H, W, 3)`, values 0..255,
+        model: a functional or sequential model from raw RGB frames `(B, H, W, 3)`, values 0..255,
             to a feature map `(B, h, w, D)`. Where the network expects other values, begin it with
             `tfvlad.layers.ImageNormalization` or `keras.layers.Rescaling`.
-        name: The backbone's name, by default the model's.
+        name: the backbone's name, by default the model's.
         classifier_kernel: `(D, O)`, see `Backbone`.
         classifier_bias: `(O,)`, see `Backbone`.
-        blocks: See `Backbone`. Without it, the model can only be frozen as a whole.
+        blocks: see `Backbone`. Without it, the model can only be frozen as a whole.
 
     Raises:
-        TypeError: If `model` is not a Keras model.
-        ValueError: If it does not map images to feature maps.
+        TypeError: when `model` is not a Keras model.
+        ValueError: when it does not map images to feature maps.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a keras.Model. Received: {type(model).__name__}.")
@@ -196,14 +211,35 @@ def from_model(
     )
 
 
-def input_images(image_size: int | tuple[int, int]):
+def check_backbone(backbone: Any, argument: str = "backbone") -> None:
+    """Refuses what is no backbone, such as a bare Keras model.
+
+    A model is not wrapped unasked: whether it takes raw frames cannot be seen from it.
+
+    Args:
+        backbone: what was given.
+        argument: the argument's name.
+
+    Raises:
+        TypeError: when it is no `Backbone`.
+    """
+    if not isinstance(backbone, Backbone):
+        is_model = isinstance(backbone, keras.Model)
+        received = f"the model '{backbone.name}'" if is_model else type(backbone).__name__
+        raise TypeError(
+            f"`{argument}` must be a Backbone, which `tfvlad.backbones.from_model` makes of a "
+            f"keras.Model that takes raw frames, values 0..255. Received: {received}."
+        )
+
+
+def input_images(image_size: int | tuple[int, int]) -> Any:
     """The symbolic input of a backbone: RGB frames of the given size in pixels.
 
     Args:
-        image_size: The side of a square, or (height, width).
+        image_size: the side of a square, or (height, width).
 
     Raises:
-        ValueError: If a side is not an integer of at least 32 pixels.
+        ValueError: when a side is not an integer of at least 32 pixels.
     """
     sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
     if len(sides) != 2 or any(not isinstance(side, int) or side < 32 for side in sides):
@@ -236,7 +272,7 @@ def fingerprint(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def split_last_activation(model: keras.Model):
+def split_last_activation(model: keras.Model) -> tuple[str, Any]:
     """The name of a model's last activation and the tensor in front of it."""
     last = model.layers[-1]
     config = last.get_config()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import keras
 
-from tfvlad.backbones.backbone import Backbone, from_model
+from tfvlad.backbones.backbone import FROZEN_COPY, Backbone, check_backbone, from_model
 from tfvlad.compat import first_output
 
 
@@ -15,8 +15,8 @@ def aggregate_at(backbone: Backbone, layer: str) -> Backbone:
     before its ReLU. The layers are shared with `backbone`.
 
     Args:
-        backbone: A frame backbone.
-        layer: The name of a layer of `backbone.model` whose output is a map `(B, h, w, D)`, or
+        backbone: a frame backbone.
+        layer: the name of a layer of `backbone.model` whose output is a map `(B, h, w, D)`, or
             "pooled" for the features after the last activation averaged to one location,
             `(B, 1, 1, D)`.
 
@@ -25,11 +25,13 @@ def aggregate_at(backbone: Backbone, layer: str) -> Backbone:
         classifier, which fits the last map alone.
 
     Raises:
-        ValueError: If there is no such layer, or the backbone has a frozen copy.
+        ValueError: when there is no such layer, or the backbone has a frozen copy.
 
-    Reference: Girdhar et al., ActionVLAD, the study of where to aggregate (conv and fc layers; for
-    the latter see `dense_backbone`).
+    Reference:
+        Girdhar et al., ActionVLAD, the study of where to aggregate (conv and fc layers; for the
+        latter see `dense_backbone`).
     """
+    check_backbone(backbone)
     if backbone.has_frozen_copy:
         raise ValueError(
             f"'{backbone.name}' has a frozen copy already. Cut first: "
@@ -67,8 +69,8 @@ def with_frozen_copy(backbone: Backbone, block: str) -> Backbone:
     is computed from those of the copy. The other layers are shared with `backbone`.
 
     Args:
-        backbone: A frame backbone with a classifier.
-        block: The first block that is copied, a name in `backbone.blocks`.
+        backbone: a frame backbone with a classifier.
+        block: the first block that is copied, a name in `backbone.blocks`.
 
     Returns:
         A backbone to maps of 2D channels: those of the trained blocks, then those of the copy. The
@@ -76,21 +78,23 @@ def with_frozen_copy(backbone: Backbone, block: str) -> Backbone:
         blocks before it.
 
     Raises:
-        ValueError: If there is no such block, or a frozen copy already.
+        ValueError: when there is no such block, or a frozen copy already.
 
-    Reference: Sudhakaran and Lanz, Top-down Attention Recurrent VLAD Encoding for Action
-    Recognition in Videos, section 4.2 (the decoupled attention branch).
+    Reference:
+        Sudhakaran and Lanz, Top-down Attention Recurrent VLAD Encoding for Action Recognition in
+        Videos, section 4.2 (the decoupled attention branch).
     """
+    check_backbone(backbone)
     if backbone.has_frozen_copy:
         raise ValueError(f"'{backbone.name}' has a frozen copy already.")
     before, trained = backbone.split_at(block)
     copy = keras.models.clone_model(trained)
     for layer in trained.layers:
         copy.get_layer(layer.name).set_weights(layer.get_weights())
-    copy = keras.Model(copy.inputs[0], copy.outputs[0], name="frozen_copy", trainable=False)
+    copy = keras.Model(copy.inputs[0], copy.outputs[0], name=FROZEN_COPY, trainable=False)
     both = keras.layers.Concatenate(name="trained_and_frozen")(
         [backbone.model.output, copy(before.output)]
     )
     name = f"{backbone.name}_frozen_copy"
     model = keras.Model(backbone.model.input, both, name=name)
-    return replace(backbone, name=name, model=model, has_frozen_copy=True)
+    return replace(backbone, name=name, model=model)

@@ -1,12 +1,12 @@
 """The dense layers of VGG-16 and VGG-19."""
 
-from os import PathLike
+import os
 
 import keras
 from keras import layers
 
 from tfvlad.backbones.backbone import Backbone, input_images, split_last_activation
-from tfvlad.backbones.feature_extractor import FeatureExtractor, extractor_at
+from tfvlad.backbones.extractors import FeatureExtractor, extractor_at
 from tfvlad.backbones.keras_applications import caffe_normalization, vgg_blocks
 from tfvlad.backbones.published_weights import is_keras_layout, read_tensors, set_weights
 from tfvlad.backbones.resnet import torchvision_normalization
@@ -21,13 +21,13 @@ _TORCHVISION_NAMES = ("classifier.0", "classifier.3", "classifier.6")
 _TIMM_NAMES = ("pre_logits.fc1", "pre_logits.fc2", "head.fc")
 
 
-def vgg19_dense(layer: str = "fc6", *, weights: str | PathLike | None) -> FeatureExtractor:
+def vgg19_dense(layer: str = "fc6", *, weights: str | os.PathLike[str] | None) -> FeatureExtractor:
     """Features of a dense layer of VGG-19, a vector for each RGB frame of 224x224 pixels.
 
     Args:
         layer: "fc6" or "fc7", 4,096 channels after the ReLU, or "fc8", the scores before the
             softmax.
-        weights: A published file with the dense layers: an `.h5` file of Keras, such as
+        weights: a published file with the dense layers: an `.h5` file of Keras, such as
             `vgg19_weights_tf_dim_ordering_tf_kernels.h5`, or a file with torchvision's or timm's
             tensor names, such as `vgg19-dcbb9e9d.pth` (needs PyTorch) or `model.safetensors` of
             `timm/vgg19.tv_in1k` on the Hugging Face hub (does not). The number of classes is the
@@ -36,17 +36,18 @@ def vgg19_dense(layer: str = "fc6", *, weights: str | PathLike | None) -> Featur
             standard deviation). None for random weights, 1,000 classes and Keras' preprocessing.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If there is no such layer, or a tensor in the file is missing, not expected or
+        FileNotFoundError: when there is no such file.
+        ValueError: when there is no such layer, or a tensor in the file is missing, not expected or
             of another shape.
 
-    Reference: Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image
-    Recognition, ICLR 2015.
+    Reference:
+        Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition,
+        ICLR 2015.
     """
     return _vgg_dense("vgg19", (2, 2, 4, 4, 4), layer, weights)
 
 
-def vgg16_dense(layer: str = "fc6", *, weights: str | PathLike | None) -> FeatureExtractor:
+def vgg16_dense(layer: str = "fc6", *, weights: str | os.PathLike[str] | None) -> FeatureExtractor:
     """Features of a dense layer of VGG-16. See `vgg19_dense`."""
     return _vgg_dense("vgg16", (2, 2, 3, 3, 3), layer, weights)
 
@@ -55,7 +56,7 @@ def dense_backbone(
     network: str,
     layer: str = "fc7",
     *,
-    weights: str | PathLike | None,
+    weights: str | os.PathLike[str] | None,
     image_size: int | tuple[int, int] = 224,
 ) -> Backbone:
     """VGG up to a dense layer, before its ReLU, as a map of one location, `(B, 1, 1, 4096)`.
@@ -65,14 +66,15 @@ def dense_backbone(
     Args:
         network: "vgg16" or "vgg19".
         layer: "fc6" or "fc7".
-        weights: See `vgg19_dense`.
+        weights: see `vgg19_dense`.
         image_size: 224 pixels, the only size that the dense layers take.
 
     Raises:
-        ValueError: If there is no such network or layer, or it does not take the image size or the
-            file.
+        ValueError: when there is no such network or layer, or it does not take the image size or
+            the file.
 
-    Reference: Girdhar et al., ActionVLAD, the study of where to aggregate (fc7).
+    Reference:
+        Girdhar et al., ActionVLAD, the study of where to aggregate (fc7).
     """
     for argument, value, values in (
         ("network", network, ("vgg16", "vgg19")),
@@ -98,7 +100,9 @@ def dense_backbone(
     return Backbone(name, keras.Model(features.input, maps, name=name), activation, blocks=blocks)
 
 
-def _vgg_dense(name, num_convolutions, layer, weights):
+def _vgg_dense(
+    name: str, num_convolutions: tuple[int, ...], layer: str, weights: str | os.PathLike[str] | None
+) -> FeatureExtractor:
     if layer not in DENSE_LAYERS:
         raise ValueError(
             f"`layer` must be one of {', '.join(DENSE_LAYERS)}. Received: layer={layer!r}."
@@ -135,7 +139,7 @@ def _vgg_dense(name, num_convolutions, layer, weights):
     return extractor_at(model, layer, network=name)
 
 
-def _torch_convolutions(num_convolutions):
+def _torch_convolutions(num_convolutions: tuple[int, ...]) -> dict[str, str]:
     """From the names of the convolutions to torchvision's, which number every ReLU and pooling."""
     modules, number = {}, 0
     for block, num_layers in enumerate(num_convolutions, start=1):
@@ -146,7 +150,12 @@ def _torch_convolutions(num_convolutions):
     return modules
 
 
-def _build(name, num_convolutions, num_classes, normalization):
+def _build(
+    name: str,
+    num_convolutions: tuple[int, ...],
+    num_classes: int,
+    normalization: keras.layers.Layer,
+) -> keras.Model:
     images = input_images(224)
     x = normalization(images)
     for block, num_layers in enumerate(num_convolutions, start=1):

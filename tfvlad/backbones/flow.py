@@ -5,7 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from tfvlad.backbones.backbone import Backbone
+from tfvlad.backbones.backbone import Backbone, check_backbone
 from tfvlad.layers.image_normalization import ImageNormalization
 
 # The middle of 0..255: a pixel that does not move.
@@ -22,18 +22,20 @@ def flow_backbone(backbone: Backbone, stack_frames: int = 10) -> Backbone:
     first one's anew (`batch_norm` of a `tfvlad.training.Stage` that frees all blocks).
 
     Args:
-        backbone: That begins with `ImageNormalization` or `keras.layers.Rescaling` and a `Conv2D`.
-        stack_frames: Flow fields L of a stack.
+        backbone: that begins with `ImageNormalization` or `keras.layers.Rescaling` and a `Conv2D`.
+        stack_frames: flow fields L of a stack.
 
     Returns:
         A backbone from stacks `(B, H, W, 2L)`, x and y of each field in turn, values 0..255 with
         no motion at 127.5. Blocks and classifier are those of `backbone`.
 
     Raises:
-        ValueError: If the backbone begins otherwise, or `stack_frames` is not a positive integer.
+        ValueError: when the backbone begins otherwise, or `stack_frames` is not a positive integer.
 
-    Reference: Wang et al., Temporal Segment Networks, ECCV 2016, section 3.2.
+    Reference:
+        Wang et al., Temporal Segment Networks, ECCV 2016, section 3.2.
     """
+    check_backbone(backbone)
     if not isinstance(stack_frames, int) or stack_frames < 1:
         raise ValueError(
             f"`stack_frames` must be a positive integer. Received: stack_frames={stack_frames}."
@@ -46,7 +48,7 @@ def flow_backbone(backbone: Backbone, stack_frames: int = 10) -> Backbone:
     normalization, convolution = _first_layers(backbone)
     num_channels = 2 * stack_frames
 
-    def renewed(layer):
+    def renewed(layer: keras.layers.Layer) -> keras.layers.Layer:
         if layer is normalization:
             return _flow_normalization(layer)
         return type(layer).from_config(layer.get_config())
@@ -64,7 +66,7 @@ def flow_backbone(backbone: Backbone, stack_frames: int = 10) -> Backbone:
     return replace(backbone, name=name, model=model)
 
 
-def _first_layers(backbone):
+def _first_layers(backbone: Backbone) -> tuple[keras.layers.Layer, keras.layers.Layer]:
     """The normalization and the first convolution."""
     _, normalization, *others = backbone.model.layers
     first = next((layer for layer in others if layer.weights), None)
@@ -82,7 +84,7 @@ def _first_layers(backbone):
     return normalization, first
 
 
-def _flow_normalization(layer):
+def _flow_normalization(layer: keras.layers.Layer) -> keras.layers.Layer:
     config = layer.get_config()
     if isinstance(layer, ImageNormalization):
         settings = {"mean": _NO_MOTION, "std": float(np.mean(layer.std)), "channel_order": "rgb"}

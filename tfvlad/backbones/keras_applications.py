@@ -1,6 +1,8 @@
 """MobileNetV2 and VGG from `keras.applications`."""
 
-from os import PathLike
+import os
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -9,7 +11,7 @@ from tfvlad.layers.image_normalization import ImageNormalization
 
 
 def mobilenet_v2(
-    *, weights: str | PathLike | None = "imagenet", image_size: int | tuple[int, int] = 224
+    *, weights: str | os.PathLike[str] | None = "imagenet", image_size: int | tuple[int, int] = 224
 ) -> Backbone:
     """MobileNetV2 (width 1.0), up to the batch norm of `Conv_1`: a map of 1,280 channels, 1/32.
 
@@ -19,12 +21,13 @@ def mobilenet_v2(
     Args:
         weights: "imagenet" (downloaded by Keras), the path of an `.h5` file in Keras' layout with
             its `predictions` layer, or None for random weights.
-        image_size: Size of the frames in pixels: the side of a square, or (height, width).
+        image_size: size of the frames in pixels: the side of a square, or (height, width).
 
     Raises:
-        ValueError: If `weights` is neither a file nor known, or does not fit.
+        ValueError: when `weights` is neither a file nor known, or does not fit.
 
-    Reference: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
+    Reference:
+        Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
     """
     classifier = _build(
         keras.applications.MobileNetV2,
@@ -52,7 +55,7 @@ def mobilenet_v2(
 
 
 def vgg16(
-    *, weights: str | PathLike | None = "imagenet", image_size: int | tuple[int, int] = 224
+    *, weights: str | os.PathLike[str] | None = "imagenet", image_size: int | tuple[int, int] = 224
 ) -> Backbone:
     """VGG-16 up to `block5_conv3`, as ActionVLAD uses it: a map of 512 channels, 1/16.
 
@@ -61,19 +64,20 @@ def vgg16(
     Args:
         weights: "imagenet" (downloaded by Keras), the path of an `.h5` file in Keras' layout
             without the dense layers (`..._notop.h5`), or None for random weights.
-        image_size: Size of the frames in pixels: the side of a square, or (height, width).
+        image_size: size of the frames in pixels: the side of a square, or (height, width).
 
     Raises:
-        ValueError: If `weights` is neither a file nor known, or does not fit.
+        ValueError: when `weights` is neither a file nor known, or does not fit.
 
-    Reference: Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image
-    Recognition, ICLR 2015.
+    Reference:
+        Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition,
+        ICLR 2015.
     """
     return _vgg("vgg16", keras.applications.VGG16, "block5_conv3", weights, image_size)
 
 
 def vgg19(
-    *, weights: str | PathLike | None = "imagenet", image_size: int | tuple[int, int] = 224
+    *, weights: str | os.PathLike[str] | None = "imagenet", image_size: int | tuple[int, int] = 224
 ) -> Backbone:
     """VGG-19 up to `block5_conv4`: a map of 512 channels, 1/16. See `vgg16`."""
     return _vgg("vgg19", keras.applications.VGG19, "block5_conv4", weights, image_size)
@@ -86,7 +90,13 @@ def caffe_normalization() -> ImageNormalization:
     )
 
 
-def _vgg(name, application, last_layer, weights, image_size):
+def _vgg(
+    name: str,
+    application: Callable[..., keras.Model],
+    last_layer: str,
+    weights: str | os.PathLike[str] | None,
+    image_size: int | tuple[int, int],
+) -> Backbone:
     network = _build(
         application,
         weights,
@@ -110,7 +120,14 @@ def vgg_blocks(network: keras.Model) -> dict[str, tuple[str, ...]]:
     return blocks
 
 
-def _build(application, weights, *, images, advice, **kwargs):
+def _build(
+    application: Callable[..., keras.Model],
+    weights: str | os.PathLike[str] | None,
+    *,
+    images: Any,
+    advice: str,
+    **kwargs: Any,
+) -> keras.Model:
     weights = None if weights is None else str(weights)
     try:
         return application(input_tensor=images, weights=weights, **kwargs)

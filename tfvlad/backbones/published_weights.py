@@ -1,8 +1,9 @@
 """Reading of published weights, in PyTorch's and in Keras' layout, into Keras models."""
 
+import os
 from collections.abc import Mapping
-from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -11,11 +12,11 @@ import numpy as np
 _TORCH_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
-def read_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads a published file in either layout, which its suffix tells.
 
     Args:
-        path: An `.h5` or `.hdf5` file, see `read_keras_tensors`, or a file of PyTorch or
+        path: an `.h5` or `.hdf5` file, see `read_keras_tensors`, or a file of PyTorch or
             safetensors, see `read_torch_tensors`.
     """
     if Path(path).suffix in (".h5", ".hdf5"):
@@ -23,19 +24,19 @@ def read_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
     return read_torch_tensors(path)
 
 
-def read_keras_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
+def read_keras_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads the convolutions and dense layers of an `.h5` file that Keras 1 or 2 wrote.
 
     Args:
-        path: A file of weights or of a whole model: a group for each layer, which
+        path: a file of weights or of a whole model: a group for each layer, which
             `layer_names` and `weight_names` list.
 
     Returns:
         Float32 arrays under the names `<layer>/kernel` and `<layer>/bias`.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read or has another layout.
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file cannot be read or has another layout.
     """
     path = _existing_file(path)
     try:
@@ -56,20 +57,20 @@ def read_keras_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
         ) from error
 
 
-def read_torch_tensors(path: str | PathLike) -> dict[str, np.ndarray]:
+def read_torch_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads a file of named tensors.
 
     Args:
-        path: A `.safetensors` file, or a `.pth`, `.pt`, `.bin` or `.pickle` file of PyTorch, which
+        path: a `.safetensors` file, or a `.pth`, `.pt`, `.bin` or `.pickle` file of PyTorch, which
             is read with `torch.load(weights_only=True)`.
 
     Returns:
         The tensors as float32 arrays under their names; integers (counters) are left out.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ImportError: If the file needs PyTorch and PyTorch is not installed.
-        ValueError: If the file's format is unknown or the file cannot be read.
+        FileNotFoundError: when there is no such file.
+        ImportError: when the file needs PyTorch and PyTorch is not installed.
+        ValueError: when the file's format is unknown or the file cannot be read.
     """
     path = _existing_file(path)
     if path.suffix == ".safetensors":
@@ -92,18 +93,20 @@ def is_keras_layout(tensors: Mapping[str, np.ndarray]) -> bool:
     return any("/" in name for name in tensors)
 
 
-def load_torch_weights(model: keras.Model, path: str | PathLike) -> tuple[np.ndarray, np.ndarray]:
+def load_torch_weights(
+    model: keras.Model, path: str | os.PathLike[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """Sets the weights of a model that lacks the dense layer `fc` of the published one.
 
     Args:
-        model: A model whose layers are named as the modules of the published one.
-        path: See `read_torch_tensors`.
+        model: a model whose layers are named as the modules of the published one.
+        path: see `read_torch_tensors`.
 
     Returns:
         The kernel of the published dense layer `fc`, `(D, O)`, and its bias, `(O,)`.
 
     Raises:
-        ValueError: If a tensor is missing, not expected or of another shape. Nothing is set then.
+        ValueError: when a tensor is missing, not expected or of another shape. Nothing is set then.
     """
     tensors = read_torch_tensors(path)
     num_classes = len(tensors.get("fc.weight", tensors.get("fc.bias", ())))
@@ -124,7 +127,7 @@ def set_weights(
     model: keras.Model,
     tensors: Mapping[str, np.ndarray],
     *,
-    path: str | PathLike,
+    path: str | os.PathLike[str],
     advice: str,
     modules: Mapping[str, str] | None = None,
     other_shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -136,15 +139,15 @@ def set_weights(
     last: the rows of its kernel change places.
 
     Args:
-        model: A model of convolutions, dense layers and batch norms.
-        tensors: What `read_tensors` returned.
-        path: The file, for the messages.
-        advice: A sentence on the files that fit, for the messages.
-        modules: From the name of a layer to its name in the file, where the two differ.
-        other_shapes: The shapes of the tensors in the file that are not the model's.
+        model: a model of convolutions, dense layers and batch norms.
+        tensors: what `read_tensors` returned.
+        path: the file, for the messages.
+        advice: a sentence on the files that fit, for the messages.
+        modules: from the name of a layer to its name in the file, where the two differ.
+        other_shapes: the shapes of the tensors in the file that are not the model's.
 
     Raises:
-        ValueError: If a tensor is missing, not expected or of another shape. Nothing is set then.
+        ValueError: when a tensor is missing, not expected or of another shape. Nothing is set then.
     """
     from_keras = is_keras_layout(tensors)
     expected = dict(other_shapes or {})
@@ -172,7 +175,7 @@ def set_weights(
             map_shape = None
 
 
-def _from_torch(tensor, map_shape):
+def _from_torch(tensor: np.ndarray, map_shape: tuple[int, ...] | None) -> np.ndarray:
     if tensor.ndim == 2 and map_shape is not None:
         *sides, channels = map_shape
         maps = tensor.reshape(len(tensor), channels, *sides)
@@ -180,19 +183,24 @@ def _from_torch(tensor, map_shape):
     return tensor.transpose(*range(2, tensor.ndim), 1, 0) if tensor.ndim > 1 else tensor
 
 
-def _existing_file(path: str | PathLike) -> Path:
+def _existing_file(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file '{path}'.")
     return path
 
 
-def _names(group, attribute):
+def _names(group: Any, attribute: str) -> list[str]:
     names = group.attrs[attribute]
     return [name.decode() if isinstance(name, bytes) else name for name in names]
 
 
-def _check(tensors, expected, path, advice):
+def _check(
+    tensors: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+    path: str | os.PathLike[str],
+    advice: str,
+) -> None:
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),
         "not expected": sorted(tensors.keys() - expected.keys()),
@@ -209,12 +217,12 @@ def _check(tensors, expected, path, advice):
         )
 
 
-def _first(names, limit=5):
+def _first(names: list[str], limit: int = 5) -> str:
     more = [f"and {len(names) - limit} more"] if len(names) > limit else []
     return ", ".join(names[:limit] + more)
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -224,7 +232,7 @@ def _read_safetensors(path):
         raise ValueError(f"'{path}' is not a readable .safetensors file: {error}.") from error
 
 
-def _read_torch(path):
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:

@@ -1,6 +1,7 @@
 """ResNet-18 and ResNet-34 with torchvision's definition."""
 
-from os import PathLike
+import os
+from typing import Any
 
 import keras
 from keras import layers
@@ -11,14 +12,14 @@ from tfvlad.layers.image_normalization import ImageNormalization
 
 
 def resnet18(
-    *, weights: str | PathLike | None = None, image_size: int | tuple[int, int] = 224
+    *, weights: str | os.PathLike[str] | None = None, image_size: int | tuple[int, int] = 224
 ) -> Backbone:
     """ResNet-18. See `resnet34`, from which it differs in having 2 residual units a block."""
     return _resnet("resnet18", (2, 2, 2, 2), weights, image_size)
 
 
 def resnet34(
-    *, weights: str | PathLike | None = None, image_size: int | tuple[int, int] = 224
+    *, weights: str | os.PathLike[str] | None = None, image_size: int | tuple[int, int] = 224
 ) -> Backbone:
     """ResNet-34 up to the sum of its last residual unit: a map of 512 channels, 1/32.
 
@@ -27,16 +28,17 @@ def resnet34(
     `fc`.
 
     Args:
-        weights: A published file with torchvision's or timm's tensor names, such as
+        weights: a published file with torchvision's or timm's tensor names, such as
             `resnet34-b627a593.pth` of torchvision (needs PyTorch) or `model.safetensors` of
             `timm/resnet34.tv_in1k` on the Hugging Face hub (does not). None for random weights and
             1,000 classes.
-        image_size: Size of the frames in pixels: the side of a square, or (height, width).
+        image_size: size of the frames in pixels: the side of a square, or (height, width).
 
     Raises:
-        ValueError: If a tensor in the file is missing, not expected or of another shape.
+        ValueError: when a tensor in the file is missing, not expected or of another shape.
 
-    Reference: He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
+    Reference:
+        He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
     """
     return _resnet("resnet34", (3, 4, 6, 3), weights, image_size)
 
@@ -51,7 +53,12 @@ def torchvision_normalization() -> ImageNormalization:
     )
 
 
-def _resnet(name, num_units, weights, image_size):
+def _resnet(
+    name: str,
+    num_units: tuple[int, ...],
+    weights: str | os.PathLike[str] | None,
+    image_size: int | tuple[int, int],
+) -> Backbone:
     images = input_images(image_size)
     x = torchvision_normalization()(images)
     x = _convolution(x, 64, kernel_size=7, strides=2, name="conv1")
@@ -80,7 +87,7 @@ def _resnet(name, num_units, weights, image_size):
     return from_model(model, classifier_kernel=kernel, classifier_bias=bias, blocks=blocks)
 
 
-def _residual_unit(x, filters, strides, name):
+def _residual_unit(x: Any, filters: int, strides: int, name: str) -> Any:
     shortcut = x
     x = _convolution(x, filters, kernel_size=3, strides=strides, name=f"{name}.conv1")
     x = _batch_norm(x, f"{name}.bn1")
@@ -96,7 +103,7 @@ def _residual_unit(x, filters, strides, name):
     return layers.ReLU(name=f"{name}.relu2")(x)
 
 
-def _convolution(x, filters, *, kernel_size, strides, name):
+def _convolution(x: Any, filters: int, *, kernel_size: int, strides: int, name: str) -> Any:
     # "same" pads strided convolutions on other sides than PyTorch does.
     if kernel_size > 1:
         x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}.pad")(x)
@@ -110,5 +117,5 @@ def _convolution(x, filters, *, kernel_size, strides, name):
     )(x)
 
 
-def _batch_norm(x, name):
+def _batch_norm(x: Any, name: str) -> Any:
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)

@@ -1,7 +1,8 @@
 """Measures of a classifier's scores, their fusion and files, and the report written from them."""
 
 from tfvlad.evaluation.bootstrap import Estimate, bootstrap_mean, paired_difference
-from tfvlad.evaluation.fusion import align_files, average_probabilities, fuse_scores
+from tfvlad.evaluation.class_scores import ClassScore, top_classes
+from tfvlad.evaluation.fusion import align_files, fuse_scores
 from tfvlad.evaluation.highlights import (
     AttentionShare,
     FrameScores,
@@ -24,7 +25,6 @@ from tfvlad.evaluation.metrics import (
 from tfvlad.evaluation.report import (
     EvaluationReport,
     evaluate_scores,
-    metrics_table,
     write_per_class,
     write_report,
 )
@@ -32,6 +32,7 @@ from tfvlad.evaluation.score_files import ScoreFile, align_scores, read_scores, 
 
 __all__ = [
     "AttentionShare",
+    "ClassScore",
     "Estimate",
     "EvaluationReport",
     "FrameScores",
@@ -42,7 +43,6 @@ __all__ = [
     "attention_share",
     "average_crops",
     "average_precision_per_class",
-    "average_probabilities",
     "bootstrap_mean",
     "class_probabilities",
     "confusion_matrix",
@@ -51,10 +51,10 @@ __all__ = [
     "highlight_intervals",
     "mean_average_precision",
     "mean_class_accuracy",
-    "metrics_table",
     "paired_difference",
     "per_class_accuracy",
     "read_scores",
+    "top_classes",
     "top_k_accuracy",
     "top_k_correct",
     "weighted_average_precision",

@@ -33,14 +33,14 @@ def bootstrap_mean(
 
     Args:
         values: `(num_values,)`.
-        groups: The group of each value, `(num_values,)`. Defaults to one group.
-        clips: The clip of each value, a name or number, `(num_values,)`. Defaults to one each.
-        confidence: Share of the resampled means inside the interval, between 0 and 1.
-        num_resamples: Number of resamples.
-        seed: Seed of the resamples.
+        groups: the group of each value, `(num_values,)`. Defaults to one group.
+        clips: the clip of each value, a name or number, `(num_values,)`. Defaults to one each.
+        confidence: share of the resampled means inside the interval, between 0 and 1.
+        num_resamples: number of resamples.
+        seed: seed of the resamples.
 
     Raises:
-        ValueError: If an argument is out of range or the lengths differ.
+        ValueError: when an argument is out of range or the lengths differ.
 
     Reference:
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
@@ -96,18 +96,18 @@ def paired_difference(
     leaves out zero.
 
     Args:
-        first: Whether (or how well) the first model recognised each clip, `(num_clips,)` or
+        first: whether (or how well) the first model recognised each clip, `(num_clips,)` or
             `(num_seeds, num_clips)`; see `top_k_correct`.
-        second: The same of the second model, with the same shape.
-        splits: The split of each column, `(num_clips,)`. Defaults to one split.
-        clips: The name of each column's clip, `(num_clips,)`, needed where a clip is tested in
+        second: the same of the second model, with the same shape.
+        splits: the split of each column, `(num_clips,)`. Defaults to one split.
+        clips: the name of each column's clip, `(num_clips,)`, needed where a clip is tested in
             several splits. Defaults to distinct clips.
-        confidence: As in `bootstrap_mean`.
-        num_resamples: As in `bootstrap_mean`.
-        seed: As in `bootstrap_mean`.
+        confidence: as in `bootstrap_mean`.
+        num_resamples: as in `bootstrap_mean`.
+        seed: as in `bootstrap_mean`.
 
     Raises:
-        ValueError: If the shapes differ, or as in `bootstrap_mean`.
+        ValueError: when the shapes differ, or as in `bootstrap_mean`.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape or first.ndim not in (1, 2):

@@ -25,26 +25,28 @@ def fuse_scores(
 
     * "logits": the scores as they are. ActionVLAD's late fusion of RGB and flow, with the weights
       `1 - 0.667` and 0.667.
-    * "probabilities": their softmax, or sigmoid; the weights are divided by their sum.
+    * "probabilities": their softmax, or sigmoid; the weights are divided by their sum. With equal
+      weights, the attention LSTM's ensemble.
     * "normalized": each clip's scores divided by their L2 norm, for scores of other origin.
       ActionVLAD adds improved dense trajectories so, with the weights 0.75 and 0.25.
 
     Args:
-        scores: Of each model, `(num_clips, num_classes)`.
-        weights: One a model, not negative; equal ones of the sum 1 by default.
+        scores: of each model, `(num_clips, num_classes)`.
+        weights: one a model, not negative; equal ones of the sum 1 by default.
         on: "logits", "probabilities" or "normalized".
-        multi_label: Whether a clip may have several classes: probabilities are sigmoids then.
+        multi_label: whether a clip may have several classes: probabilities are sigmoids then.
 
     Returns:
         Fused scores `(num_clips, num_classes)`, float64. Of "probabilities" the log of the mean
         probability, or with `multi_label` its logit, which `class_probabilities` turns back.
 
     Raises:
-        ValueError: If the shapes differ, a score is NaN, infinite scores cancel each other, the
+        ValueError: when the shapes differ, a score is NaN, infinite scores cancel each other, the
             weights are not one a model or negative or all 0, or `on` is unknown.
 
     Reference:
-        Girdhar et al., "ActionVLAD", CVPR 2017, and its released code.
+        Girdhar et al., "ActionVLAD", CVPR 2017, and its released code; Torabi and Sigal, "Action
+        Classification and Highlighting in Videos", section 4.4 (the mean of the probabilities).
     """
     if on not in FUSIONS:
         raise ValueError(f"`on` must be one of {', '.join(FUSIONS)}. Received: {on!r}.")
@@ -68,24 +70,13 @@ def fuse_scores(
     return fused
 
 
-def average_probabilities(scores: Sequence[ArrayLike], *, multi_label: bool = False) -> np.ndarray:
-    """Averages the class probabilities of several models: `fuse_scores` on probabilities.
-
-    Args, returns and errors are those of `fuse_scores`.
-
-    Reference:
-        Torabi and Sigal, "Action Classification and Highlighting in Videos", section 4.4.
-    """
-    return fuse_scores(scores, on="probabilities", multi_label=multi_label)
-
-
 def align_files(files: Sequence[ScoreFile]) -> list[ScoreFile]:
     """Puts the rows of several files in the order of the first one's clips, by name.
 
     Files that name no clips are taken to have the same rows already.
 
     Raises:
-        ValueError: If a clip is missing in one of the files, some name their clips and others do
+        ValueError: when a clip is missing in one of the files, some name their clips and others do
             not, or they have other classes or labels.
     """
     first, *others = files

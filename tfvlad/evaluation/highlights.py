@@ -33,11 +33,11 @@ class FrameScores:
     are added.
 
     Example:
-    >>> scores = FrameScores()
-    >>> scores.add([0, 1], [0.75, 0.25], probability=0.5)
-    >>> scores.add([1, 2], [0.5, 0.5], probability=0.25)
-    >>> scores.mean()
-    array([0.75, 0.25, 0.25])
+        >>> scores = FrameScores()
+        >>> scores.add([0, 1], [0.75, 0.25], probability=0.5)
+        >>> scores.add([1, 2], [0.5, 0.5], probability=0.25)
+        >>> scores.mean()
+        array([0.75, 0.25, 0.25])
     """
 
     def __init__(self) -> None:
@@ -48,14 +48,14 @@ class FrameScores:
         """Adds a chunk.
 
         Args:
-            rows: Row of the video that each weight belongs to, a frame or a feature, `(T,)`.
-            weights: Attention over the chunk, `(T,)`, or one row a step, `(N, T)`, whose mean is
+            rows: row of the video that each weight belongs to, a frame or a feature, `(T,)`.
+            weights: attention over the chunk, `(T,)`, or one row a step, `(N, T)`, whose mean is
                 taken; or attributions, of which the positive part counts. Their sum is free.
-            probability: Of the class, in this chunk.
+            probability: of the class, in this chunk.
 
         Raises:
-            ValueError: If a row is negative, a weight is not finite, or the lengths differ.
-            TypeError: If the rows are not integers.
+            ValueError: when a row is negative, a weight is not finite, or the lengths differ.
+            TypeError: when the rows are not integers.
         """
         rows, weights = np.asarray(rows), np.asarray(weights, np.float64)
         if not np.issubdtype(rows.dtype, np.integer):
@@ -83,7 +83,7 @@ class FrameScores:
         A row that no chunk saw gets the value on the line between its neighbours.
 
         Raises:
-            ValueError: If no chunk was added.
+            ValueError: when no chunk was added.
         """
         sums, counts = self._totals
         seen = np.flatnonzero(counts)
@@ -109,20 +109,20 @@ def highlight_intervals(
     each other become one, short ones are dropped afterwards.
 
     Args:
-        seconds: Start of each row, ascending, `(num_rows,)`; a row lasts to the next one's start.
-        scores: Not negative, `(num_rows,)`, such as `FrameScores.mean` returns.
-        duration_seconds: End of the video. Defaults to a last row of the typical length.
-        threshold: Multiple of the mean score from which a row counts.
-        smoothing_seconds: Length of the window; 0 leaves the scores as they are.
-        merge_seconds: Longest gap that is closed.
-        min_seconds: Shortest interval that is kept.
+        seconds: start of each row, ascending, `(num_rows,)`; a row lasts to the next one's start.
+        scores: not negative, `(num_rows,)`, such as `FrameScores.mean` returns.
+        duration_seconds: end of the video. Defaults to a last row of the typical length.
+        threshold: multiple of the mean score from which a row counts.
+        smoothing_seconds: length of the window; 0 leaves the scores as they are.
+        merge_seconds: longest gap that is closed.
+        min_seconds: shortest interval that is kept.
 
     Returns:
         The intervals in the order of time, with the mean of the scores as they came, relative to
         the mean of the video. None at all where the scores are constant or zero.
 
     Raises:
-        ValueError: If the shapes differ, `seconds` do not ascend, a score is negative or not
+        ValueError: when the shapes differ, `seconds` do not ascend, a score is negative or not
             finite, or an option is negative.
     """
     seconds, scores = np.asarray(seconds, np.float64), np.asarray(scores, np.float64)
@@ -172,11 +172,11 @@ def attention_share(weights: ArrayLike, inside: ArrayLike) -> AttentionShare:
     """Computes which share of the weights falls into an interval.
 
     Args:
-        weights: Not negative, one a frame, `(T,)`; their sum is free.
-        inside: Whether each frame lies in the interval, booleans `(T,)`.
+        weights: not negative, one a frame, `(T,)`; their sum is free.
+        inside: whether each frame lies in the interval, booleans `(T,)`.
 
     Raises:
-        ValueError: If the shapes differ, no frame lies inside, or the weights are negative, not
+        ValueError: when the shapes differ, no frame lies inside, or the weights are negative, not
             finite, or all zero.
     """
     weights, inside = np.asarray(weights, np.float64), np.asarray(inside, bool)

@@ -23,7 +23,7 @@ def average_crops(logits: ArrayLike) -> np.ndarray:
         Logits, `(num_clips, num_classes)`.
 
     Raises:
-        ValueError: If `logits` has another rank.
+        ValueError: when `logits` has another rank.
 
     Reference:
         Wang et al., "Temporal Segment Networks", ECCV 2016, and its code: the scores of 10 crops
@@ -43,7 +43,7 @@ def class_probabilities(logits: ArrayLike, *, multi_label: bool = False) -> np.n
 
     Args:
         logits: `(..., num_classes)`.
-        multi_label: Whether a clip may have several classes: a sigmoid for each class then, a
+        multi_label: whether a clip may have several classes: a sigmoid for each class then, a
             softmax over the classes otherwise.
 
     Returns:
@@ -61,16 +61,16 @@ def top_k_correct(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> np.ndarra
 
     Args:
         scores: `(num_clips, num_classes)`.
-        labels: Class indices, `(num_clips,)`.
-        k: Number of guesses.
+        labels: class indices, `(num_clips,)`.
+        k: number of guesses.
 
     Returns:
         Booleans, `(num_clips,)`.
 
     Raises:
-        ValueError: If the shapes do not fit, a label is no class index, a score is NaN, or `k` is
+        ValueError: when the shapes do not fit, a label is no class index, a score is NaN, or `k` is
             not between 1 and `num_classes`.
-        TypeError: If the labels are not integers.
+        TypeError: when the labels are not integers.
     """
     scores, labels = _single_label(scores, labels)
     num_classes = scores.shape[1]
@@ -131,15 +131,15 @@ def average_precision_per_class(
 
     Args:
         scores: `(num_clips, num_classes)`. Minus infinity stands for a clip without scores.
-        labels: Multi-hot truth (0 or 1), `(num_clips, num_classes)`.
-        unlabeled_last: Whether clips without any class are ranked last whatever their scores, as
+        labels: multi-hot truth (0 or 1), `(num_clips, num_classes)`.
+        unlabeled_last: whether clips without any class are ranked last whatever their scores, as
             the official measure of Charades has it.
 
     Returns:
         `(num_classes,)`, NaN for a class without positives.
 
     Raises:
-        ValueError: If the shapes differ, the truth is not multi-hot, or a score is NaN.
+        ValueError: when the shapes differ, the truth is not multi-hot, or a score is NaN.
 
     Reference:
         Sigurdsson et al., "Hollywood in Homes", ECCV 2016: `Charades_v1_classify.m`.

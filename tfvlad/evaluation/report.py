@@ -1,19 +1,19 @@
-"""The figures of a test run: computed, written to a folder, shown in a terminal."""
+"""The figures of a test run: computed, written to a folder."""
 
 from __future__ import annotations
 
 import csv
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from rich.table import Table
 
+from pipelines.storage.files import write_aside, write_json
 from tfvlad.evaluation import metrics as measures
 from tfvlad.evaluation.bootstrap import bootstrap_mean
 
@@ -23,13 +23,13 @@ class EvaluationReport:
     """What `evaluate_scores` found.
 
     Attributes:
-        metrics: Name to figure, ready for JSON. An `<name>_interval` is the `[low, high]` of its
+        metrics: name to figure, ready for JSON. An `<name>_interval` is the `[low, high]` of its
             95 % bootstrap interval.
-        class_names: The classes in the order of the scores.
-        num_clips_per_class: Number of test clips of each class, `(num_classes,)`.
-        per_class: Accuracy, or average precision for multi-label truth, of each class,
+        class_names: the classes in the order of the scores.
+        num_clips_per_class: number of test clips of each class, `(num_classes,)`.
+        per_class: accuracy, or average precision for multi-label truth, of each class,
             `(num_classes,)`; NaN for a class without clips.
-        confusion: Counts of true class (row) by predicted class (column), None for multi-label
+        confusion: counts of true class (row) by predicted class (column), None for multi-label
             truth.
     """
 
@@ -38,6 +38,29 @@ class EvaluationReport:
     num_clips_per_class: np.ndarray
     per_class: np.ndarray
     confusion: np.ndarray | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values; a class without clips has the figure None."""
+        per_class = [None if np.isnan(figure) else float(figure) for figure in self.per_class]
+        return {
+            "metrics": self.metrics,
+            "class_names": list(self.class_names),
+            "num_clips_per_class": self.num_clips_per_class.tolist(),
+            "per_class": per_class,
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
+        }
+
+    def __repr__(self) -> str:
+        figures = []
+        for name, value in self.metrics.items():
+            if isinstance(value, float):
+                interval = self.metrics.get(f"{name}_interval")
+                ends = ""
+                if isinstance(interval, list):
+                    ends = f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+                figures.append(f"{name}={value:.3f}{ends}")
+        size = f"{self.metrics['num_clips']} clips of {len(self.class_names)} classes"
+        return f"EvaluationReport({size}: {', '.join(figures)})"
 
 
 def evaluate_scores(
@@ -51,14 +74,14 @@ def evaluate_scores(
     """Computes the measures that fit the truth: accuracies, or average precisions if multi-hot.
 
     Args:
-        logits: Logits or log-probabilities, `(num_clips, num_classes)`, or `(num_clips, num_crops,
+        logits: logits or log-probabilities, `(num_clips, num_classes)`, or `(num_clips, num_crops,
             num_classes)` whose crops are averaged first.
-        labels: Class indices `(num_clips,)`, or multi-hot truth `(num_clips, num_classes)`.
-        class_names: One name a class.
-        unlabeled_last: Whether clips without any class are ranked last in multi-label measures, as
-            Charades' official one has it (`tfvlad fuse --labels Charades_v1_test.csv` does so). In
+        labels: class indices `(num_clips,)`, or multi-hot truth `(num_clips, num_classes)`.
+        class_names: one name a class.
+        unlabeled_last: whether clips without any class are ranked last in multi-label measures, as
+            Charades' official one has it (so does `tfvlad.studies.fuse` with Charades' CSV). In
             other data sets they are negatives like any others.
-        seed: Seed of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         The report. Its metrics are `num_clips`, and for single-label truth `top1`, `top5` (where
@@ -67,7 +90,7 @@ def evaluate_scores(
         truth `mAP` and `wAP`.
 
     Raises:
-        ValueError: If shapes, labels and names do not fit together.
+        ValueError: when shapes, labels and names do not fit together.
     """
     scores, labels = measures.average_crops(logits), np.asarray(labels)
     if len(class_names) != scores.shape[1]:
@@ -113,30 +136,30 @@ def evaluate_scores(
     )
 
 
-def write_report(folder: str | os.PathLike, report: EvaluationReport) -> None:
+def write_report(folder: str | os.PathLike[str], report: EvaluationReport) -> None:
     """Writes `metrics.json` and `per_class.csv`, and for single-label truth `confusion.csv|png`.
 
     Args:
-        folder: Made if it is missing; files of these names are replaced.
-        report: What `evaluate_scores` returned.
+        folder: made if it is missing; files of these names are replaced.
+        report: what `evaluate_scores` returned.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(report.metrics, indent=2) + "\n")
+    write_json(folder / "metrics.json", report.metrics)
     names, confusion = report.class_names, report.confusion
     write_per_class(folder / "per_class.csv", report)
     if confusion is not None:
         rows = [(name, *counts) for name, counts in zip(names, confusion.tolist(), strict=True)]
         _write_csv(folder / "confusion.csv", ("true class", *names), rows)
-        confusion_figure(confusion, names).savefig(folder / "confusion.png")
+        with write_aside(folder / "confusion.png") as path:
+            confusion_figure(confusion, names).savefig(path)
 
 
-def write_per_class(path: str | os.PathLike, report: EvaluationReport) -> None:
+def write_per_class(path: str | os.PathLike[str], report: EvaluationReport) -> None:
     """Writes a CSV of class, num_clips and accuracy, or average_precision for multi-label truth.
 
     Args:
-        path: The file; replaced if it is there. A class without clips has no figure.
-        report: What `evaluate_scores` returned.
+        path: the file; replaced if it is there. A class without clips has no figure.
+        report: what `evaluate_scores` returned.
     """
     measure = "average_precision" if report.confusion is None else "accuracy"
     rows = [
@@ -154,8 +177,8 @@ def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     Up to 25 classes, the cells show their counts.
 
     Args:
-        confusion: Counts, `(num_classes, num_classes)`, true classes in rows.
-        class_names: One name a class.
+        confusion: counts, `(num_classes, num_classes)`, true classes in rows.
+        class_names: one name a class.
 
     Returns:
         A figure of its own, outside pyplot's global state.
@@ -185,42 +208,6 @@ def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     return figure
 
 
-def metrics_table(reports: Mapping[str, EvaluationReport], *, title: str | None = None) -> Table:
-    """Makes a table for the terminal: one row a model, one column a figure, in percent.
-
-    Args:
-        reports: Model name to report. A figure that a report lacks is left empty.
-        title: Printed above the table.
-    """
-    table = Table(title=title)
-    table.add_column("model")
-    columns = list(
-        dict.fromkeys(
-            name
-            for report in reports.values()
-            for name, value in report.metrics.items()
-            if isinstance(value, float)
-        )
-    )
-    for name in columns:
-        table.add_column(name.replace("_", " "), justify="right")
-    table.add_column("clips", justify="right")
-    for model, report in reports.items():
-        cells = [_percent(report, name) for name in columns]
-        table.add_row(model, *cells, str(report.metrics["num_clips"]))
-    return table
-
-
-def _percent(report: EvaluationReport, name: str) -> str:
-    value, interval = report.metrics.get(name), report.metrics.get(f"{name}_interval")
-    if not isinstance(value, float):
-        return ""
-    text = f"{100 * value:.1f}"
-    if isinstance(interval, list):
-        text += f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
-    return text
-
-
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    with path.open("w", newline="") as file:
+    with write_aside(path) as aside, aside.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pipelines.storage.files import write_aside
 from tfvlad.evaluation.metrics import average_crops
 
 FORMATS = (".h5", ".npz", ".txt")
@@ -23,13 +24,13 @@ class ScoreFile:
     """The class scores of clips, and what their file says of them.
 
     Attributes:
-        scores: Logits or any other scores, `(num_clips, num_classes)`.
-        clips: The clips' names; None where a clip is known by its row alone.
-        labels: Class indices `(num_clips,)`, or multi-hot truth `(num_clips, num_classes)`.
-        class_names: One name a class.
+        scores: logits or any other scores, `(num_clips, num_classes)`.
+        clips: the clips' names; None where a clip is known by its row alone.
+        labels: class indices `(num_clips,)`, or multi-hot truth `(num_clips, num_classes)`.
+        class_names: one name a class.
 
     Raises:
-        ValueError: If the shapes do not fit together or a score is NaN.
+        ValueError: when the shapes do not fit together or a score is NaN.
     """
 
     scores: np.ndarray
@@ -58,18 +59,23 @@ class ScoreFile:
                     f"{self.scores.shape}. Received: {len(values)}."
                 )
 
+    def __repr__(self) -> str:
+        names = ("clips", "labels", "class_names")
+        known = [name for name in names if getattr(self, name) is not None]
+        return f"ScoreFile({', '.join([f'scores {self.scores.shape}', *known])})"
 
-def read_scores(path: str | os.PathLike) -> ScoreFile:
+
+def read_scores(path: str | os.PathLike[str]) -> ScoreFile:
     """Reads class scores from a file whose suffix tells its format.
 
     `.h5`: the dataset `stream0/logits`, rows in the order of a list that the file does not name.
-    `.npz`: `logits` and, where they are there, `clips`, `labels` and `class_names`, as `tfvlad
-    train` and `tfvlad evaluate` write them. `.txt`: a line `<id> <score> ... <score>` a clip,
-    separated by any white space, as Charades' evaluation reads it. The scores of a clip's crops,
-    `(num_clips, num_crops, num_classes)`, are averaged.
+    `.npz`: `logits` and, where they are there, `clips`, `labels` and `class_names`, as run folders
+    have them. `.txt`: a line `<id> <score> ... <score>` a clip, separated by any white space, as
+    Charades' evaluation reads it. The scores of a clip's crops, `(num_clips, num_crops,
+    num_classes)`, are averaged.
 
     Raises:
-        ValueError: If the file is missing or cannot be read as what its suffix says.
+        ValueError: when the file is missing or cannot be read as what its suffix says.
 
     Reference:
         github.com/rohitgirdhar/ActionVLAD (HDF5); `Charades_v1_classify.m` (text).
@@ -84,38 +90,20 @@ def read_scores(path: str | os.PathLike) -> ScoreFile:
         raise ValueError(f"{path}: {error}") from error
 
 
-def write_scores(path: str | os.PathLike, file: ScoreFile) -> None:
+def write_scores(path: str | os.PathLike[str], file: ScoreFile) -> None:
     """Writes class scores in the format of the suffix; see `read_scores`.
 
     HDF5 keeps the scores alone and text the clips' names beside them. Text is exact: reading it
     gives the same numbers.
 
     Raises:
-        ValueError: If the suffix is none of the formats', or text lacks the clips' names or a name
-            has white space in it.
+        ValueError: when the suffix is none of the formats', or text lacks the clips' names or a
+            name has white space in it.
     """
     path = Path(path)
     _check_format(path)
-    if path.suffix == ".h5":
-        with h5py.File(path, "w") as hdf5:
-            hdf5.create_dataset(_HDF5_NAME, data=file.scores, compression="gzip")
-    elif path.suffix == ".npz":
-        arrays: dict[str, Any] = {"logits": file.scores}
-        for name in ("clips", "labels", "class_names"):
-            if (values := getattr(file, name)) is not None:
-                arrays[name] = np.asarray(values)
-        np.savez(path, **arrays)
-    else:
-        clips = file.clips or ("",)
-        unfit = [clip for clip in clips if len(clip.split()) != 1]
-        if unfit:
-            raise ValueError(
-                "Scores in a text file need clip names without white space. Received: "
-                f"{'none' if file.clips is None else repr(unfit[0])}. Write .npz instead."
-            )
-        with open(path, "w", encoding="utf-8") as text:
-            for clip, row in zip(clips, file.scores, strict=True):
-                text.write(f"{clip} {' '.join(map(str, row))}\n")
+    with write_aside(path) as aside:
+        {".h5": _write_hdf5, ".npz": _write_npz, ".txt": _write_text}[path.suffix](aside, file)
 
 
 def align_scores(
@@ -126,9 +114,9 @@ def align_scores(
     Clips that the list does not have are left out.
 
     Args:
-        file: Scores of named clips.
-        clips: The names in the order that is wanted.
-        missing_score: Score in every class of a clip that the file does not have. Charades'
+        file: scores of named clips.
+        clips: the names in the order that is wanted.
+        missing_score: score in every class of a clip that the file does not have. Charades'
             official measure takes minus infinity: `align_scores(read_scores("scores.txt"), ids,
             missing_score=-np.inf)`. By default there must be no such clip.
 
@@ -136,7 +124,7 @@ def align_scores(
         The scores of `clips`; labels stay where no clip is missing.
 
     Raises:
-        ValueError: If the file names no clips, one twice or, without `missing_score`, too few.
+        ValueError: when the file names no clips, one twice or, without `missing_score`, too few.
     """
     if file.clips is None:
         raise ValueError("Scores without clip names cannot be put in the order of others.")
@@ -177,6 +165,32 @@ def _read_hdf5(path: Path) -> ScoreFile:
                 f"there is no dataset '{_HDF5_NAME}'. Received: {', '.join(found) or 'nothing'}."
             )
         return ScoreFile(average_crops(logits[()]))
+
+
+def _write_hdf5(path: Path, file: ScoreFile) -> None:
+    with h5py.File(path, "w") as hdf5:
+        hdf5.create_dataset(_HDF5_NAME, data=file.scores, compression="gzip")
+
+
+def _write_npz(path: Path, file: ScoreFile) -> None:
+    arrays: dict[str, Any] = {"logits": file.scores}
+    for name in ("clips", "labels", "class_names"):
+        if (values := getattr(file, name)) is not None:
+            arrays[name] = np.asarray(values)
+    np.savez(path, **arrays)
+
+
+def _write_text(path: Path, file: ScoreFile) -> None:
+    clips = file.clips or ("",)
+    unfit = [clip for clip in clips if len(clip.split()) != 1]
+    if unfit:
+        raise ValueError(
+            "Scores in a text file need clip names without white space. Received: "
+            f"{'none' if file.clips is None else repr(unfit[0])}. Write .npz instead."
+        )
+    with open(path, "w", encoding="utf-8") as text:
+        for clip, row in zip(clips, file.scores, strict=True):
+            text.write(f"{clip} {' '.join(map(str, row))}\n")
 
 
 def _read_npz(path: Path) -> ScoreFile:

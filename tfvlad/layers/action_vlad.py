@@ -44,9 +44,9 @@ class ActionVLAD(NetVLAD):
         frames are all masked gives zeros.
 
     Example:
-    >>> layer = ActionVLAD(num_clusters=8)
-    >>> layer(tf.random.normal((2, 25, 49, 512))).shape
-    TensorShape([2, 4096])
+        >>> layer = ActionVLAD(num_clusters=8)
+        >>> layer(tf.random.normal((2, 25, 49, 512))).shape
+        TensorShape([2, 4096])
 
     Reference:
         Girdhar et al., "ActionVLAD: Learning spatio-temporal aggregation for action

@@ -53,10 +53,10 @@ class AttentionLSTM(keras.layers.Layer):
         `(B, 1, T)` with "last_step". With `return_state`, `(states, attention, h, c)`.
 
     Example:
-    >>> layer = AttentionLSTM(512)
-    >>> states, attention = layer(tf.ones((2, 12, 64)), tf.ones((2, 24, 32)))
-    >>> states.shape, attention.shape
-    (TensorShape([2, 12, 512]), TensorShape([2, 12, 24]))
+        >>> layer = AttentionLSTM(512)
+        >>> states, attention = layer(tf.ones((2, 12, 64)), tf.ones((2, 24, 32)))
+        >>> states.shape, attention.shape
+        (TensorShape([2, 12, 512]), TensorShape([2, 12, 24]))
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", sections 3.3, 3.4 and

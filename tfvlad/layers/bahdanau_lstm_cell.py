@@ -39,11 +39,11 @@ class BahdanauLSTMCell(keras.layers.Layer):
         The output h_t `(B, U)`, the states `[h_t, c_t]` and the attention w `(B, T)`.
 
     Example:
-    >>> cell = BahdanauLSTMCell(512)
-    >>> states = [tf.zeros((2, 512)), tf.zeros((2, 512))]
-    >>> output, states, attention = cell(tf.ones((2, 64)), states, tf.ones((2, 12, 32)))
-    >>> attention.shape
-    TensorShape([2, 12])
+        >>> cell = BahdanauLSTMCell(512)
+        >>> states = [tf.zeros((2, 512)), tf.zeros((2, 512))]
+        >>> output, states, attention = cell(tf.ones((2, 64)), states, tf.ones((2, 12, 32)))
+        >>> attention.shape
+        TensorShape([2, 12])
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", equations 3 to 5 and 7

@@ -28,8 +28,8 @@ class ChannelSlice(keras.layers.Layer):
         `(..., stop - start)`.
 
     Example:
-    >>> ChannelSlice(512, 1024)(tf.random.normal((2, 25, 7, 7, 1024))).shape
-    TensorShape([2, 25, 7, 7, 512])
+        >>> ChannelSlice(512, 1024)(tf.random.normal((2, 25, 7, 7, 1024))).shape
+        TensorShape([2, 25, 7, 7, 512])
     """
 
     def __init__(self, start: int, stop: int, **kwargs: Any):

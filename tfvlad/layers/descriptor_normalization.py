@@ -27,8 +27,8 @@ class DescriptorNormalization(keras.layers.Layer):
         `(B, K*U)`, cluster-major.
 
     Example:
-    >>> DescriptorNormalization()(tf.random.normal((2, 64, 256))).shape
-    TensorShape([2, 16384])
+        >>> DescriptorNormalization()(tf.random.normal((2, 64, 256))).shape
+        TensorShape([2, 16384])
 
     Reference:
         Sudhakaran and Lanz, "Top-down Attention Recurrent VLAD Encoding for Action Recognition in

@@ -1,5 +1,8 @@
 """Preprocessing of raw frames inside the model."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,26 +15,35 @@ class ImageNormalization(keras.layers.Layer):
     The arithmetic is float32 under every dtype policy, the output has the policy's compute dtype.
 
     Args:
-        mean: What is subtracted, on the scale 0..255: one number or one a channel, in the order of
+        mean: what is subtracted, on the scale 0..255: one number or one a channel, in the order of
             `channel_order`.
-        std: What the difference is divided by, likewise.
-        channel_order: The order of the output's channels, "rgb" or "bgr". The input is RGB.
+        std: what the difference is divided by, likewise.
+        channel_order: the order of the output's channels, "rgb" or "bgr". The input is RGB.
 
     Call arguments:
-        images: Raw RGB frames, values 0..255, float or integer.
+        images: raw RGB frames, values 0..255, float or integer.
 
-    Input shape: `(..., 3)`; with "rgb" and single numbers, any channels.
+    Input shape:
+        `(..., 3)`; with "rgb" and single numbers, any channels.
 
-    Output shape: The input's.
+    Output shape:
+        The input's.
 
     Example:
         >>> mobilenet_v2_input = ImageNormalization(mean=127.5, std=127.5)(frames)  # -1..1
 
     Raises:
-        ValueError: If `channel_order` is unknown, or `std` is not positive.
+        ValueError: when `channel_order` is unknown, or `std` is not positive.
     """
 
-    def __init__(self, mean=0.0, std=1.0, *, channel_order="rgb", **kwargs):
+    def __init__(
+        self,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        *,
+        channel_order: str = "rgb",
+        **kwargs: Any,
+    ):
         # Raw frames must reach `call` as they are: half precision would round them.
         super().__init__(autocast=False, **kwargs)
         if channel_order not in ("rgb", "bgr"):
@@ -45,16 +57,16 @@ class ImageNormalization(keras.layers.Layer):
         self.std = std
         self.channel_order = channel_order
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
         if self.channel_order == "bgr":
             images = tf.reverse(images, axis=[-1])
         return tf.cast((images - self.mean) / self.std, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "mean": self.mean,

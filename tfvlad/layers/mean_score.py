@@ -39,9 +39,9 @@ class MeanScore(keras.layers.Layer):
         `(B, C)`.
 
     Example:
-    >>> layer = MeanScore()
-    >>> tf.nn.softmax(layer(tf.math.log([[[0.2, 0.8], [0.4, 0.6]]]))).numpy().round(4)
-    array([[0.3, 0.7]], dtype=float32)
+        >>> layer = MeanScore()
+        >>> tf.nn.softmax(layer(tf.math.log([[[0.2, 0.8], [0.4, 0.6]]]))).numpy().round(4)
+        array([[0.3, 0.7]], dtype=float32)
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", section 3.4 (action

@@ -51,9 +51,9 @@ class NetVLAD(keras.layers.Layer):
         with K in the place of D. A frame without weight, or an empty cluster, gives zeros.
 
     Example:
-    >>> layer = NetVLAD(num_clusters=8)
-    >>> layer(tf.random.normal((2, 25, 49, 512))).shape
-    TensorShape([2, 25, 8, 512])
+        >>> layer = NetVLAD(num_clusters=8)
+        >>> layer(tf.random.normal((2, 25, 49, 512))).shape
+        TensorShape([2, 25, 8, 512])
 
     Reference:
         Arandjelovic et al., "NetVLAD: CNN architecture for weakly supervised place recognition",
@@ -175,7 +175,7 @@ class NetVLAD(keras.layers.Layer):
             descriptors: `(M, D)` features on which `alpha="auto"` is measured.
 
         Raises:
-            ValueError: the layer is not built, or a shape is wrong.
+            ValueError: when the layer is not built, or a shape is wrong.
         """
         if not self.built:
             raise ValueError(

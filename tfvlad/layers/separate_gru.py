@@ -42,9 +42,9 @@ class SeparateGRUs(ClusterGRU):
         That of `SharedGRU`.
 
     Example:
-    >>> layer = SeparateGRUs(256)
-    >>> layer(tf.random.normal((2, 25, 64, 512))).shape
-    TensorShape([2, 64, 256])
+        >>> layer = SeparateGRUs(256)
+        >>> layer(tf.random.normal((2, 25, 64, 512))).shape
+        TensorShape([2, 64, 256])
 
     Reference:
         Sudhakaran and Lanz, "Top-down Attention Recurrent VLAD Encoding for Action Recognition in

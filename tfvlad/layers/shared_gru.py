@@ -45,9 +45,9 @@ class SharedGRU(ClusterGRU):
         place of U when bidirectional.
 
     Example:
-    >>> layer = SharedGRU(256)
-    >>> layer(tf.random.normal((2, 25, 64, 512))).shape
-    TensorShape([2, 64, 256])
+        >>> layer = SharedGRU(256)
+        >>> layer(tf.random.normal((2, 25, 64, 512))).shape
+        TensorShape([2, 64, 256])
 
     Reference:
         Sudhakaran and Lanz, "Top-down Attention Recurrent VLAD Encoding for Action Recognition in

@@ -44,9 +44,9 @@ class TopDownAttention(keras.layers.Layer):
         `(B, T, N)` or `(B, T, H, W)`: the weight of each location.
 
     Example:
-    >>> layer = TopDownAttention(num_objects=1000)
-    >>> layer(tf.random.normal((2, 25, 7, 7, 512))).shape
-    TensorShape([2, 25, 7, 7])
+        >>> layer = TopDownAttention(num_objects=1000)
+        >>> layer(tf.random.normal((2, 25, 7, 7, 512))).shape
+        TensorShape([2, 25, 7, 7])
 
     Reference:
         Sudhakaran and Lanz, "Top-down Attention Recurrent VLAD Encoding for Action Recognition in
@@ -119,7 +119,7 @@ class TopDownAttention(keras.layers.Layer):
         """Set the dense layer: `kernel` `(D, num_objects)`, `bias` `(num_objects,)`.
 
         Raises:
-            ValueError: the layer is not built, or a shape is wrong.
+            ValueError: when the layer is not built, or a shape is wrong.
         """
         if not self.built:
             raise ValueError(

@@ -43,7 +43,7 @@ def action_vlad(
         A functional model from RGB frames `(B, T, H, W, 3)`, values 0..255, to logits `(B, C)`.
 
     Raises:
-        ValueError: attention with a backbone that has no classifier.
+        ValueError: when attention is asked of a backbone that has no classifier.
 
     Reference:
         Girdhar et al., "ActionVLAD: Learning spatio-temporal aggregation for action

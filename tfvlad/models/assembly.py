@@ -9,7 +9,9 @@ import keras
 
 from tfvlad import compat
 from tfvlad.backbones import Backbone
-from tfvlad.layers import ChannelSlice, FramewiseBackbone
+from tfvlad.backbones.backbone import check_backbone
+from tfvlad.layers import AttentionLSTM, ChannelSlice, FramewiseBackbone
+from tfvlad.models.parts import StreamParts, parts_of
 
 
 class StreamMaps(NamedTuple):
@@ -28,20 +30,6 @@ class StreamMaps(NamedTuple):
 
 # From a backbone's maps to a descriptor of the clip.
 Aggregation = Callable[[StreamMaps], Any]
-
-# Name, layer, index among the layer's outputs.
-_INTERMEDIATES = (
-    ("feature_map", "features", None),
-    ("attention", "attention", None),
-    ("attention", "attention_lstm", 1),
-    ("assignments", "vlad", 1),
-    ("frame_vlad", "frame_vlad", None),
-    ("states", "shared_gru", 0),
-    ("states", "flattened_gru", 0),
-    ("states", "separate_grus", 0),
-    ("states", "attention_lstm", 0),
-    ("states", "lstm", None),
-)
 
 
 def check_count(name: str, value: int | None, *, or_none: bool = False) -> None:
@@ -77,9 +65,16 @@ def stream(
     backbone: Backbone, num_frames: int | None, *, input_name: str = "frames", prefix: str = ""
 ) -> tuple[Any, StreamMaps]:
     """The input of a clip and the frozen backbone's maps of it."""
+    check_backbone(backbone, f"{prefix}backbone")
     backbone.set_trainable(None)
     frames = keras.Input((num_frames, *backbone.model.input_shape[1:]), name=input_name)
-    maps = FramewiseBackbone(backbone.model, name=f"{prefix}backbone")(frames)
+    wrapped = FramewiseBackbone(
+        backbone.model,
+        activation=backbone.activation,
+        blocks=backbone.blocks,
+        name=f"{prefix}backbone",
+    )
+    maps = wrapped(frames)
     if not backbone.has_frozen_copy:
         features = backbone.activation_layer(name=f"{prefix}features")(maps)
         return frames, StreamMaps(maps, features, features)
@@ -104,9 +99,9 @@ def head_of(model: keras.Model) -> keras.Model:
     two-stream model the maps of both streams, `[rgb maps, flow maps]`.
 
     Raises:
-        ValueError: the model has no backbone.
+        ValueError: when the model has no backbone.
     """
-    backbones = _backbone_layers(model)
+    backbones = parts_of(model).backbone_layers
     if not backbones:
         raise ValueError(f"'{model.name}' has no backbone in front of a head.")
     maps = [compat.first_output(layer) for layer in backbones]
@@ -125,7 +120,7 @@ def with_num_frames(model: keras.Model, num_frames: int | None) -> keras.Model:
         num_frames: frames of a clip, None for any number.
 
     Raises:
-        ValueError: `num_frames` is not a positive integer or None.
+        ValueError: when `num_frames` is not a positive integer or None.
     """
     check_count("num_frames", num_frames, or_none=True)
     inputs = [
@@ -142,15 +137,10 @@ def with_num_frames(model: keras.Model, num_frames: int | None) -> keras.Model:
     )
 
 
-def _backbone_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    layers = {layer.name: layer for layer in model.layers}
-    names = ("backbone", "rgb_backbone", "flow_backbone")
-    return [layers[name] for name in names if name in layers]
-
-
 def _output(model: keras.Model) -> Any:
     """The model's output in the layers' first graph, see `_as_long_as`."""
-    return compat.first_output(model.layers[-1]) if _backbone_layers(model) else model.outputs[0]
+    has_backbone = bool(parts_of(model).backbone_layers)
+    return compat.first_output(model.layers[-1]) if has_backbone else model.outputs[0]
 
 
 def _as_long_as(model: keras.Model, part: keras.Model) -> keras.Model:
@@ -165,7 +155,8 @@ def intermediate_outputs(model: keras.Model, names: list[str] | None = None) -> 
 
     The names, as far as the model has them:
 
-    * `feature_map` `(B, T, h, w, D)`: after the last activation;
+    * `feature_map` `(B, T, h, w, D)`: after the last activation; before it in a model that reads
+      nothing else, such as ActionVLAD;
     * `attention` `(B, T, h, w)`: top-down attention; of an attention LSTM `(B, N, T)`, what each of
       its steps attends to, `(B, 1, T)` with `attend="last_step"`;
     * `assignments` `(B, T, h, w, K)`: of each location to the action words;
@@ -184,7 +175,7 @@ def intermediate_outputs(model: keras.Model, names: list[str] | None = None) -> 
         names: which of them; all by default.
 
     Raises:
-        ValueError: the model has no such intermediate output.
+        ValueError: when the model has no such intermediate output.
     """
     tensors = _intermediate_tensors(model)
     unknown = [name for name in names or () if name not in tensors]
@@ -193,22 +184,46 @@ def intermediate_outputs(model: keras.Model, names: list[str] | None = None) -> 
             f"`names` must be among {list(tensors)} for '{model.name}'. Received: {unknown}."
         )
     outputs = {name: tensors[name] for name in names or tensors}
-    inputs = [compat.first_input(layer) for layer in _backbone_layers(model)] or model.inputs
+    inputs = [compat.first_input(layer) for layer in parts_of(model).backbone_layers]
+    inputs = inputs or model.inputs
     part = keras.Model(inputs, outputs, name=f"{model.name}_intermediates")
     return _as_long_as(model, part)
 
 
 def _intermediate_tensors(model: keras.Model) -> dict[str, Any]:
-    layers = {layer.name: layer for layer in model.layers}
-    tensors = {}
-    for prefix in ("", "rgb_", "flow_"):
-        for name, layer, index in _INTERMEDIATES:
-            if prefix + layer in layers:
-                output = compat.first_output(layers[prefix + layer])
-                tensors[prefix + name] = output if index is None else output[index]
-        if f"{prefix}logits" in layers and "scores" in layers:
-            name = f"{prefix}logits" if prefix else "step_logits"
-            tensors[name] = compat.first_output(layers[f"{prefix}logits"])
-        if f"{prefix}dropout" in layers and (prefix or "scores" not in layers):
-            tensors[f"{prefix}descriptor"] = compat.first_input(layers[f"{prefix}dropout"])
+    parts = parts_of(model)
+    tensors: dict[str, Any] = {}
+    # Of two streams, what follows where they are joined comes first.
+    for branch in dict.fromkeys((parts.joint, *parts.streams)):
+        has_steps = parts.mean_score is not None and not branch.prefix
+        named = _branch_tensors(branch, has_steps=has_steps)
+        tensors |= {f"{branch.prefix}{name}": tensor for name, tensor in named.items()}
     return {**tensors, "logits": _output(model)}
+
+
+def _branch_tensors(branch: StreamParts, *, has_steps: bool) -> dict[str, Any]:
+    """The intermediate tensors of a stream by name, those of its steps where it has some."""
+    has_assignments = branch.vlad is not None and branch.vlad.return_assignments
+    is_lstm = isinstance(branch.temporal, AttentionLSTM)
+    # The layer, and the index of the tensor where the layer has several outputs.
+    sources = {
+        "feature_map": (branch.features or branch.trained_maps or branch.backbone_layer, 0),
+        "attention": (branch.temporal, 1) if is_lstm else (branch.attention, 0),
+        "assignments": (branch.vlad if has_assignments else None, 1),
+        "frame_vlad": (branch.frame_vlad, 0),
+        "states": (branch.temporal, 0),
+    }
+    outputs = {
+        name: (compat.first_output(layer), index)
+        for name, (layer, index) in sources.items()
+        if layer is not None
+    }
+    found = {
+        name: output[index] if isinstance(output, list | tuple) else output
+        for name, (output, index) in outputs.items()
+    }
+    if branch.dropout is not None and not has_steps:
+        found["descriptor"] = compat.first_input(branch.dropout)
+    if branch.classifier is not None:
+        found["step_logits" if has_steps else "logits"] = compat.first_output(branch.classifier)
+    return found

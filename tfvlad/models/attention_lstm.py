@@ -50,7 +50,7 @@ def attention_lstm(
         sigmoid. Losses take them with `from_logits=True`.
 
     Raises:
-        ValueError: a size is not a positive integer, or another value is out of range.
+        ValueError: when a size is not a positive integer, or another value is out of range.
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", sections 3 and 4.1.
@@ -98,7 +98,7 @@ def plain_lstm(
         A functional model from input data `(B, N, Dv)` to scores `(B, C)`.
 
     Raises:
-        ValueError: a size is not a positive integer, or `dropout` is out of range.
+        ValueError: when a size is not a positive integer, or `dropout` is out of range.
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", table 1 (LSTM-C3D).
@@ -133,7 +133,7 @@ def feature_softmax(
         A functional model from input data `(B, N, Dv)` to scores `(B, C)`.
 
     Raises:
-        ValueError: a size is not a positive integer, or `dropout` is out of range.
+        ValueError: when a size is not a positive integer, or `dropout` is out of range.
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", table 1 (C3D).

@@ -10,6 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfvlad import ops
+from tfvlad.models.parts import (
+    FLATTENED_GRUS,
+    ModelParts,
+    StreamParts,
+    parts_of,
+)
 
 _POOLINGS = (keras.layers.GlobalAveragePooling3D, keras.layers.GlobalMaxPooling3D)
 
@@ -60,8 +66,8 @@ def frame_attributions(
         float32 attributions `(B, T)`, of "all" classes `(B, T, C)`, and logits `(B, C)`.
 
     Raises:
-        ValueError: the model is none of these, the inputs are not as many as it takes, or there is
-            no such class.
+        ValueError: when the model is none of these, the inputs are not as many as it takes, or
+            there is no such class.
     """
     check_attributable(model)
     parts, kernel, bias = _linear(model, inputs)
@@ -91,47 +97,34 @@ def check_attributable(model: keras.Model) -> None:
     """Refuses a model whose logits `frame_attributions` cannot split.
 
     Raises:
-        ValueError: it is one.
+        ValueError: when it is one.
     """
-    layers = _by_name(model)
-    if "flattened_gru" in layers:
+    parts = parts_of(model)
+    if isinstance(parts.joint.temporal, FLATTENED_GRUS):
         raise ValueError(
             "`frame_attributions` needs a state for each cluster. Received: "
             f"'{model.name}' with one GRU for all clusters together (temporal=\"flattened_gru\")."
         )
-    if "model_scores" in layers:
+    if parts.fuses_probabilities:
         raise ValueError(
             "`frame_attributions` needs a fusion of logits. Received: "
             f"'{model.name}', which averages probabilities."
         )
     lengths = [x.shape[1] for x in model.inputs]
-    if len(set(lengths)) > 1 and "weighted_scores_1" in layers:
+    if len(set(lengths)) > 1 and parts.shares:
         raise ValueError(
             "`frame_attributions` needs the same number of frames in all inputs of a fusion. "
             f"Received: '{model.name}' of {lengths} frames."
         )
-    members = _fused_models(layers)
-    for member in members:
+    for member in parts.members:
         check_attributable(member)
-    is_known = members or "vlad" in layers or "rgb_vlad" in layers
-    if not is_known and not isinstance(layers.get("descriptor"), _POOLINGS):
+    is_known = parts.members or parts.vlad_layers
+    if not is_known and not isinstance(parts.joint.descriptor, _POOLINGS):
         raise ValueError(
             "`frame_attributions` needs a model made by `average_pooling`, `max_pooling`, "
             f"`action_vlad`, `two_stream` or `ta_vlad`. Received: '{model.name}'. The weights of "
             'an attention LSTM are in `intermediate_outputs(model, ["attention"])`.'
         )
-
-
-def _by_name(model: keras.Model) -> dict[str, Any]:
-    return {layer.name: layer for layer in model.layers}
-
-
-def _fused_models(layers: dict[str, Any]) -> list[keras.Model]:
-    """The models of a fusion of logits, in the order of its inputs."""
-    members = [layer for layer in layers.values() if isinstance(layer, keras.Model)]
-    if "weighted_scores_1" not in layers:
-        return []
-    return sorted(members, key=lambda member: int(member.name.rsplit("_", 1)[1]))
 
 
 def _linear(model: keras.Model, inputs: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -140,34 +133,31 @@ def _linear(model: keras.Model, inputs: Any) -> tuple[tf.Tensor, tf.Tensor, tf.T
     Returns:
         What the frames add, float32 `(B, T, M)`; the layer's kernel `(M, C)` and bias `(C,)`.
     """
-    layers, clips = _by_name(model), _as_list(model, inputs)
-    if "weighted_scores_1" in layers:
-        return _fused(layers, clips)
-    streams = list(zip(_streams(layers), clips, strict=True)) if len(clips) > 1 else []
-    if "rgb_vlad" in layers:
-        parts = tf.concat([_descriptor_parts(*stream) for stream in streams], axis=-1)
-    elif streams:
+    parts, clips = parts_of(model), _as_list(model, inputs)
+    if parts.shares:
+        return _fused(parts, clips)
+    streams = zip(parts.streams, clips, strict=True)
+    if parts.joined_maps is not None:
         maps = [_trained_maps(stream, _maps(stream, x)) for stream, x in streams]
-        parts = _descriptor_parts(layers, layers["maps"](maps))
+        added = _descriptor_parts(parts.joint, parts.joined_maps(maps))
     else:
-        parts = _descriptor_parts(layers, clips[0])
-    return parts, *_weights(layers["logits"])
+        added = tf.concat([_descriptor_parts(stream, x) for stream, x in streams], axis=-1)
+    return added, *_weights(parts.joint)
 
 
-def _fused(layers: dict[str, Any], clips: list[Any]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _fused(parts: ModelParts, clips: list[Any]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The weighted sum of dense layers: one dense layer that reads what they all read."""
     found = []
-    for member in _fused_models(layers):
+    for member in parts.members:
         own, clips = clips[: len(member.inputs)], clips[len(member.inputs) :]
         found.append(_linear(member, own if len(own) > 1 else own[0]))
     if not found:
-        for stream, x in zip(_streams(layers), clips, strict=True):
-            found.append((_descriptor_parts(stream, x), *_weights(stream["logits"])))
-    shares = [layers[f"weighted_scores_{number}"].scale for number in range(1, len(found) + 1)]
-    parts = tf.concat([parts for parts, _, _ in found], axis=-1)
-    kernel = tf.concat([k * share for (_, k, _), share in zip(found, shares, strict=True)], axis=0)
-    bias = tf.add_n([b * share for (_, _, b), share in zip(found, shares, strict=True)])
-    return parts, kernel, bias
+        for stream, x in zip(parts.streams, clips, strict=True):
+            found.append((_descriptor_parts(stream, x), *_weights(stream)))
+    added, kernels, biases = zip(*found, strict=True)
+    kernel = tf.concat([k * share for k, share in zip(kernels, parts.shares, strict=True)], axis=0)
+    bias = tf.add_n([b * share for b, share in zip(biases, parts.shares, strict=True)])
+    return tf.concat(added, axis=-1), kernel, bias
 
 
 def _as_list(model: keras.Model, inputs: Any) -> list[Any]:
@@ -182,60 +172,49 @@ def _as_list(model: keras.Model, inputs: Any) -> list[Any]:
     return list(inputs)
 
 
-def _streams(layers: dict[str, Any]) -> list[dict[str, Any]]:
-    """The layers of each of two streams, named as those of a model of one stream."""
-    return [
-        {key[len(prefix) :]: layer for key, layer in layers.items() if key.startswith(prefix)}
-        for prefix in ("rgb_", "flow_")
-    ]
-
-
-def _weights(dense: keras.layers.Layer) -> tuple[tf.Tensor, tf.Tensor]:
+def _weights(stream: StreamParts) -> tuple[tf.Tensor, tf.Tensor]:
+    dense: Any = stream.classifier
     return tf.convert_to_tensor(dense.kernel), tf.convert_to_tensor(dense.bias)
 
 
-def _maps(layers: dict[str, Any], clips: Any) -> tf.Tensor:
+def _maps(stream: StreamParts, clips: Any) -> tf.Tensor:
     """The backbone's maps; in a head the inputs are such maps."""
     clips = tf.convert_to_tensor(clips)
-    return layers["backbone"](clips, training=False) if "backbone" in layers else clips
+    backbone = stream.backbone_layer
+    return clips if backbone is None else backbone(clips, training=False)
 
 
-def _trained_maps(layers: dict[str, Any], maps: tf.Tensor) -> tf.Tensor:
-    return layers["trained_maps"](maps) if "trained_maps" in layers else maps
+def _trained_maps(stream: StreamParts, maps: tf.Tensor) -> tf.Tensor:
+    return maps if stream.trained_maps is None else stream.trained_maps(maps)
 
 
-def _descriptor_parts(layers: dict[str, Any], clips: Any) -> tf.Tensor:
+def _descriptor_parts(stream: StreamParts, clips: Any) -> tf.Tensor:
     """What each frame adds to the descriptor, float32 `(B, T, M)`."""
-    maps = _maps(layers, clips)
-    descriptor: Any = layers.get("descriptor")
-    weights = _attention(layers, maps) if "attention" in layers else None
-    maps = _trained_maps(layers, maps)
-    if "vlad" in layers:
-        gru = layers.get("shared_gru", layers.get("separate_grus"))
-        if gru is not None:
-            vectors, _ = layers["vlad"](maps, weights)
-            states, _ = gru(layers["frame_vlad"](vectors))
-            changes = _state_changes(tf.cast(states, tf.float32), gru)
-            return _normalized(changes, descriptor.intra_normalize)
-        changes = _frame_vlad(layers["vlad"], maps, weights)
-        return _normalized(
-            changes, layers["vlad"].intra_normalize, layers["vlad"].normalize_descriptor
-        )
-    if isinstance(descriptor, keras.layers.GlobalAveragePooling3D):
-        features = tf.cast(layers["features"](maps), tf.float32)
+    maps = _maps(stream, clips)
+    weights = None if stream.attention is None else _attention(stream, maps)
+    maps = _trained_maps(stream, maps)
+    vlad, gru = stream.vlad, stream.temporal
+    if vlad is not None and gru is not None:
+        vectors, _ = vlad(maps, weights)
+        states, _ = gru(stream.frame_vlad(vectors))
+        changes = _state_changes(tf.cast(states, tf.float32), gru)
+        return _normalized(changes, stream.descriptor.intra_normalize)
+    if vlad is not None:
+        changes = _frame_vlad(vlad, maps, weights)
+        return _normalized(changes, vlad.intra_normalize, vlad.normalize_descriptor)
+    features = tf.cast(stream.features(maps), tf.float32)
+    if isinstance(stream.descriptor, keras.layers.GlobalAveragePooling3D):
         return tf.reduce_mean(features, axis=(2, 3)) / tf.cast(tf.shape(maps)[1], tf.float32)
-    features = tf.cast(layers["features"](maps), tf.float32)
     maxima = tf.reduce_max(features, axis=(1, 2, 3), keepdims=True)
     hits = tf.reduce_sum(tf.cast(features == maxima, tf.float32), axis=(2, 3))
     return maxima[:, :, 0, 0] * hits / tf.reduce_sum(hits, axis=1, keepdims=True)
 
 
-def _attention(layers: dict[str, Any], maps: tf.Tensor) -> tf.Tensor:
-    if "frozen_maps" in layers:
-        features = layers["frozen_features"](layers["frozen_maps"](maps))
-    else:
-        features = layers["features"](maps)
-    return layers["attention"](features)
+def _attention(stream: StreamParts, maps: tf.Tensor) -> tf.Tensor:
+    attention: Any = stream.attention
+    if stream.frozen_maps is None:
+        return attention(stream.features(maps))
+    return attention(stream.frozen_features(stream.frozen_maps(maps)))
 
 
 def _frame_vlad(vlad: keras.layers.Layer, maps: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:

@@ -37,7 +37,7 @@ def end_to_end(
         A functional model from RGB frames `(B, F, H, W, 3)`, values 0..255, to scores `(B, C)`.
 
     Raises:
-        ValueError: the extractors do not fit the model or the number of frames.
+        ValueError: when the extractors do not fit the model or the number of frames.
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", sections 3.1 and 3.2

@@ -43,8 +43,9 @@ def ensemble(
         log, or the logit, of the mean probability.
 
     Raises:
-        ValueError: fewer than two models, different numbers of classes, some models multi-label
-            and others not, or `multi_label` missing where no model says it, or against a model.
+        ValueError: when there are fewer than two models, their numbers of classes differ, some are
+            multi-label and others not, or `multi_label` is missing where no model says it, or
+            contradicts one.
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", section 4.3 (the
@@ -77,7 +78,7 @@ def late_fusion(
         weighted mean of the logits, or the log, or the logit, of that of the probabilities.
 
     Raises:
-        ValueError: the weights do not fit, `on` is unknown, or as for `ensemble`.
+        ValueError: when the weights do not fit, or `on` is unknown; also as for `ensemble`.
 
     Reference:
         Girdhar et al., "ActionVLAD"; their released code fuses logits, RGB with 1 - 0.667 and flow

@@ -59,7 +59,8 @@ def ta_vlad(
         A functional model from RGB frames `(B, T, H, W, 3)`, values 0..255, to logits `(B, C)`.
 
     Raises:
-        ValueError: attention with a backbone that has no classifier, or an unknown `temporal`.
+        ValueError: when attention is asked of a backbone that has no classifier, or `temporal` is
+            unknown.
 
     Reference:
         Sudhakaran and Lanz, "Top-down Attention Recurrent VLAD Encoding for Action Recognition in

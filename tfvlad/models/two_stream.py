@@ -56,7 +56,7 @@ def two_stream(
         logits `(B, C)`.
 
     Raises:
-        ValueError: an argument is out of range, or the maps of an early fusion differ in size.
+        ValueError: when an argument is out of range, or the maps of an early fusion differ in size.
 
     Reference:
         Girdhar et al., "ActionVLAD: Learning spatio-temporal aggregation for action

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import keras
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipelines.progress import progress_bar
+from pipelines.storage.files import write_aside
 from tfvlad import compat
 from tfvlad.training.stages import Stage
 from tfvlad.training.training_state import TrainingState
@@ -73,7 +73,10 @@ class SaveState(keras.callbacks.Callback):
             state.is_finished = self.model.stop_training = True
         state.capture(self.model, is_best=is_best)
         self._save()
-        with open(self.folder / "history.csv", "w", newline="") as file:
+        with (
+            write_aside(self.folder / "history.csv") as aside,
+            open(aside, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, fieldnames=row)
             writer.writeheader()
             writer.writerows(state.history)
@@ -92,21 +95,11 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __init__(self, title: str, epochs: int, finished: int):
         super().__init__()
-        console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[measures]}"),
-            console=console,
-            disable=console.is_jupyter,  # where it would need ipywidgets
-        )
-        self.task = self.bar.add_task(title, total=epochs, completed=finished, measures="")
+        self.bar = progress_bar(title, epochs, done=finished)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         shown = ("loss", "top1", "auc", "val_loss", "val_top1", "val_auc")
         logs = logs or {}
-        measures = "  ".join(f"{name} {logs[name]:.3f}" for name in shown if name in logs)
-        self.bar.update(self.task, completed=epoch + 1, measures=measures)
+        measures = ", ".join(f"{name} {logs[name]:.3f}" for name in shown if name in logs)
+        self.bar.set_postfix_str(measures, refresh=False)
+        self.bar.update()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from tfvlad import compat
 from tfvlad.layers import FramewiseBackbone, NetVLAD
+from tfvlad.models import parts_of
 from tfvlad.training.feature_cache import save_array
+
+# A backbone sees so many frames at a time. Of 224 pixels, VGG-16's largest map of them has 0.2 GB.
+_NUM_FRAMES = 16
 
 
 def initialize_clusters(
@@ -31,8 +34,9 @@ def initialize_clusters(
     """Set the centres of a model's VLAD layers by mini-batch k-means on what each encodes.
 
     The dataset is streamed once. Of every clip, an equal share of its local features, over all
-    frames and positions, is drawn at random and L2-normalised (where the layer does so): memory
-    stays at `num_descriptors * D` floats whatever the size of the dataset.
+    frames and positions, is drawn at random and L2-normalised (where the layer does so). Memory
+    stays at `num_descriptors * D` floats, the maps of a batch and what the backbone needs for a
+    few frames, whatever the size of the dataset, the batches and the clips.
 
     Args:
         model: a model with a `NetVLAD` or `ActionVLAD` layer, or one for each of its streams.
@@ -44,17 +48,18 @@ def initialize_clusters(
         folder: keeps the centres for the next model with as many clusters on the same features.
 
     Raises:
-        ValueError: the model has no VLAD layer, or there are fewer features than clusters.
+        ValueError: when the model has no VLAD layer, the clips do not have the shape that it takes,
+            or there are fewer features than clusters.
 
     Reference:
         Girdhar et al., "ActionVLAD" (k-means on features of random frames). Their code takes all
         positions of one frame a video; here positions are drawn over all frames.
     """
-    layers = [layer for layer in model.layers if isinstance(layer, NetVLAD)]
+    layers = parts_of(model).vlad_layers
     if not layers:
         raise ValueError(f"The model '{model.name}' has no VLAD layer whose centres could be set.")
-    backbones = [layer for layer in model.layers if isinstance(layer, FramewiseBackbone)]
-    inputs = [compat.first_output(layer) for layer in backbones] if from_maps else model.inputs
+    readers = _readers(model, from_maps)
+    inputs = [entrance for entrance, _ in readers]
     # The maps themselves are no output of a model that begins with them: a copy is.
     encoded = [keras.layers.Activation("linear")(_encoded(layer)) for layer in layers]
     encoder = keras.Model(inputs[0] if len(inputs) == 1 else inputs, encoded)
@@ -62,13 +67,61 @@ def initialize_clusters(
     num_clips = _num_clips(dataset)
     drawn: list[list[np.ndarray]] = [[] for _ in layers]
     for batch in dataset:
-        clips = tf.nest.flatten(encoder(_inputs(batch), training=False))
+        streams = [read(stream) for (_, read), stream in zip(readers, _streams(batch), strict=True)]
+        clips = tf.nest.flatten(
+            encoder(streams[0] if len(streams) == 1 else streams, training=False)
+        )
         for found, maps in zip(drawn, clips, strict=True):
             for clip in np.asarray(maps, "float32").reshape(len(maps), -1, maps.shape[-1]):
                 share = min(len(clip), -(-num_descriptors // num_clips))
                 found.append(clip[generator.choice(len(clip), share, replace=False)])
     for layer, found in zip(layers, drawn, strict=True):
         _set_centers(layer, np.concatenate(found)[:num_descriptors], seed, folder)
+
+
+def _readers(
+    model: keras.Model, from_maps: bool
+) -> list[tuple[Any, Callable[[tf.Tensor], tf.Tensor]]]:
+    """Where each stream enters the encoder, a symbolic tensor, and what is done to it before."""
+    backbones = parts_of(model).backbone_layers
+    if from_maps:
+        return [(compat.first_output(backbone), _as_float) for backbone in backbones]
+    following = {id(compat.first_input(backbone)): backbone for backbone in backbones}
+    readers: list[tuple[Any, Callable[[tf.Tensor], tf.Tensor]]] = []
+    for entrance in model.inputs:
+        backbone = following.get(id(entrance))
+        if backbone is None:
+            readers.append((entrance, _as_float))
+        else:
+            readers.append((compat.first_output(backbone), _maps_of(backbone, entrance.shape)))
+    return readers
+
+
+def _as_float(stream: tf.Tensor) -> tf.Tensor:
+    return tf.cast(stream, tf.float32)
+
+
+def _maps_of(backbone: FramewiseBackbone, shape: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function from clips `(B, T, ...)` of the shape to their maps, a few frames at a time."""
+    spec = tf.TensorSpec((1, None, *shape[2:]), tf.float32)
+    few_maps = tf.function(lambda frames: backbone(frames, training=False), input_signature=[spec])
+
+    def maps(clips: tf.Tensor) -> tf.Tensor:
+        if not clips.shape.is_compatible_with(shape):
+            raise ValueError(
+                f"`dataset` must have clips of the shape {tuple(shape[1:])}, as the model takes "
+                f"them. Received: shape {tuple(clips.shape[1:])}."
+            )
+        # (B, T, ...) -> (1, B*T, ...)
+        frames = tf.reshape(clips, (1, -1, *clips.shape[2:]))
+        parts = [
+            few_maps(_as_float(frames[:, start : start + _NUM_FRAMES]))
+            for start in range(0, frames.shape[1], _NUM_FRAMES)
+        ]
+        joined = tf.concat(parts, axis=1)
+        return tf.reshape(joined, (*clips.shape[:2], *joined.shape[2:]))
+
+    return maps
 
 
 def _encoded(layer: NetVLAD) -> Any:
@@ -108,18 +161,20 @@ def _centers(
 
 
 def _k_means(descriptors: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import MiniBatchKMeans  # slow to import
+
     kmeans = MiniBatchKMeans(num_clusters, random_state=seed, batch_size=4096, n_init=3)
     # On a busy machine its threads wait for each other, spinning, longer than one computes.
     with threadpool_limits(1):
         return kmeans.fit(descriptors).cluster_centers_
 
 
-def _inputs(batch: Any) -> Any:
-    """The model's input of a batch of it alone or of `(input, label)`, float32."""
+def _streams(batch: Any) -> list[tf.Tensor]:
+    """The model's inputs of a batch of them alone or of `(input, label)`."""
     inputs = batch[0] if isinstance(batch, (list, tuple)) else batch
-    return tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), inputs)
+    return [tf.convert_to_tensor(stream) for stream in tf.nest.flatten(inputs)]
 
 
 def _num_clips(dataset: Any) -> int:
     """Clips of a dataset: exact for arrays, an estimate from the first batch for batches."""
-    return max(len(dataset) * len(tf.nest.flatten(_inputs(next(iter(dataset))))[0]), 1)
+    return max(len(dataset) * len(_streams(next(iter(dataset)))[0]), 1)

@@ -8,17 +8,16 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import Progress
 
+from pipelines.progress import track
+from pipelines.storage.files import write_aside
+from pipelines.storage.process_lock import process_lock
 from tfvlad.backbones import fingerprint
 from tfvlad.training.clip_source import ClipSource
 
@@ -103,7 +102,7 @@ class FeatureCache:
                 from the outputs of the first part, which are cached too.
 
         Raises:
-            OSError: the disk has not enough room.
+            OSError: when the disk has not enough room.
         """
         common = " ".join([fingerprint(network), str(variant if augment else 0), self.dtype])
         paths = [
@@ -116,7 +115,8 @@ class FeatureCache:
         if all(path.exists() for path in paths):
             return features
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._only_process(common):
+        lock = self.folder / f".{hashlib.sha256(common.encode()).hexdigest()[:32]}.lock"
+        with process_lock(lock, f"the feature cache '{self.folder}'", timeout=-1):
             missing = [i for i, path in enumerate(paths) if not path.exists()]
             if not missing:  # another process has extracted them in the meantime
                 return features
@@ -129,22 +129,6 @@ class FeatureCache:
                 clips = iter(maps)
             self._extract(rest, clips, features, missing)
         return features
-
-    @contextmanager
-    def _only_process(self, common: str) -> Iterator[None]:
-        """Waits while another process extracts features of this network and kind."""
-        name = hashlib.sha256(common.encode()).hexdigest()[:32]
-        lock = FileLock(self.folder / f".{name}.lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            console = Console(stderr=True)
-            console.print(f"Waiting for the features that another process writes to {self.folder}.")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _extract(
         self,
@@ -161,13 +145,11 @@ class FeatureCache:
         def extract(frames: tf.Tensor) -> tf.Tensor:
             return network(tf.cast(frames, tf.float32), training=False)
 
-        console = Console(stderr=True)
-        with Progress(transient=True, console=console, disable=console.is_jupyter) as progress:
-            shown = progress.track(clips, total=len(missing), description="Features")
-            for i, clip in zip(missing, shown, strict=True):
-                # (..., T, H, W, 3) -> (frames, H, W, 3)
-                maps = extract(clip.reshape(-1, *clip.shape[-3:])).numpy()
-                save_array(features.paths[i], maps.reshape(features.shape[1:]).astype(self.dtype))
+        shown = track(clips, "Features", len(missing), transient=True)
+        for i, clip in zip(missing, shown, strict=True):
+            # (..., T, H, W, 3) -> (frames, H, W, 3)
+            maps = extract(clip.reshape(-1, *clip.shape[-3:])).numpy()
+            save_array(features.paths[i], maps.reshape(features.shape[1:]).astype(self.dtype))
         self.extraction_seconds += time.monotonic() - started
 
 
@@ -247,8 +229,6 @@ def _check_room(folder: Path, needed: int) -> None:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write to a name of this process first: two runs may fill one folder."""
-    temporary = path.with_suffix(f".tmp{os.getpid()}")
-    with open(temporary, "wb") as file:
-        np.save(file, array)
-    os.replace(temporary, path)
+    """Write a file that appears when it is whole: two runs may fill one folder."""
+    with write_aside(path) as aside:
+        np.save(aside, array)

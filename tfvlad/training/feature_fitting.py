@@ -11,9 +11,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
+from pipelines.progress import track
 from tfvlad.layers import MeanScore
 from tfvlad.models import is_multi_label
 from tfvlad.training.clip_source import FeatureSource
@@ -56,9 +55,9 @@ def fit_on_features(
         A row for each epoch: stage, epoch, learning rate, losses, measures and seconds.
 
     Raises:
-        ValueError: the folder holds a run with other settings, a source is empty, or the labels do
-            not fit the model's head.
-        FloatingPointError: the loss is not a number any more.
+        ValueError: when the folder holds a run with other settings, a source is empty, or the
+            labels do not fit the model's head.
+        FloatingPointError: when the loss is not a number any more.
     """
     for name, count in (("batch_size", batch_size), ("max_epochs", max_epochs)):
         if count is not None and count < 1:
@@ -121,14 +120,7 @@ def predict_on_features(
     mean = MeanScore(multi_label=bool(is_multi_label(model)))
     scores = []
     chunks = source.test_chunks(num_chunks, flipped)
-    console = Console(stderr=True)
-    shown = track(
-        *(chunks, "Test", len(source)),
-        transient=True,
-        console=console,
-        disable=console.is_jupyter,
-    )
-    for clip in shown:
+    for clip in track(chunks, "Test", len(source), transient=True):
         inputs = list(clip) if len(clip) > 1 else clip[0]
         scores.append(mean(model.predict_on_batch(inputs)[np.newaxis])[0].numpy())
     return np.array(scores)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,18 +10,10 @@ import tensorflow as tf
 
 from tfvlad.backbones import Backbone
 from tfvlad.layers import FramewiseBackbone
-from tfvlad.models import head_of, with_num_frames
+from tfvlad.models import head_of, parts_of, with_num_frames
 from tfvlad.training.clip_source import ClipSource
 from tfvlad.training.feature_cache import CachedClips, ClipFeatures, FeatureCache, StreamFeatures
 from tfvlad.training.streams import PairedStreams, streams_of
-
-# The layers that read the frames in their order.
-_TEMPORAL_LAYERS = ("shared_gru", "flattened_gru", "separate_grus")
-
-
-def backbones_of(backbone: Backbone | Sequence[Backbone]) -> tuple[Backbone, ...]:
-    """The backbones of a model's streams; most models have one."""
-    return (backbone,) if isinstance(backbone, Backbone) else tuple(backbone)
 
 
 def frozen_part(backbone: Backbone, freed_block: str | None) -> keras.Model:
@@ -35,27 +26,26 @@ def frozen_part(backbone: Backbone, freed_block: str | None) -> keras.Model:
     return backbone.model if freed_block is None else backbone.split_at(freed_block)[0]
 
 
-def trained_part(
-    model: keras.Model, backbone: Backbone | Sequence[Backbone], freed_block: str | None
-) -> keras.Model:
+def trained_part(model: keras.Model, freed_block: str | None) -> keras.Model:
     """What follows on the frozen parts: from the maps of clips `(B, T, h, w, D)` to logits.
 
     The layers are shared with `model`. A model of several streams takes the maps of each.
 
     Args:
-        model: made by `tfvlad.models` on the backbones.
-        backbone: of the model, or of each of its streams.
+        model: made by `tfvlad.models` on one backbone or more.
         freed_block: name of the first block that is trained, the same in all streams; None cuts
             behind the whole backbones.
+
+    Raises:
+        ValueError: when the model has no backbone, or its backbone no such block.
     """
     head = head_of(model)
     if freed_block is None:
         return head
     inputs, maps = [], []
-    for number, (stream, frames) in enumerate(
-        zip(backbones_of(backbone), model.inputs, strict=True), 1
-    ):
-        frozen, freed = stream.split_at(freed_block)
+    backbones = parts_of(model).backbones
+    for number, (backbone, frames) in enumerate(zip(backbones, model.inputs, strict=True), 1):
+        frozen, freed = backbone.split_at(freed_block)
         shape = (frames.shape[1], *frozen.output_shape[1:])
         inputs.append(keras.Input(shape, name=f"maps_{number}"))
         maps.append(FramewiseBackbone(freed, name=f"freed_blocks_{number}")(inputs[-1]))
@@ -66,7 +56,7 @@ def trained_part(
 
 def frozen_features(
     cache: FeatureCache,
-    backbone: Backbone | Sequence[Backbone],
+    model: keras.Model,
     source: ClipSource | PairedStreams,
     freed_block: str | None,
     *,
@@ -78,8 +68,7 @@ def frozen_features(
 
     Args:
         cache: the cache.
-        backbone: of the model, or of each of its streams; the blocks before `freed_block` have
-            their first weights still.
+        model: whose backbones have their first weights still in the blocks before `freed_block`.
         source: the clips, with a stream for each backbone.
         freed_block: first block that is trained; None for the whole backbone's output.
         later_freed_block: with `freed_block=None`, a block that a later stage frees: the maps in
@@ -88,10 +77,11 @@ def frozen_features(
         variant: number of the random draw when augmenting.
     """
     features = []
-    for stream, clips in zip(backbones_of(backbone), streams_of(source), strict=True):
-        network, through = frozen_part(stream, freed_block), None
+    backbones = parts_of(model).backbones
+    for backbone, clips in zip(backbones, streams_of(source), strict=True):
+        network, through = frozen_part(backbone, freed_block), None
         if freed_block is None and later_freed_block is not None:
-            through = stream.split_at(later_freed_block)
+            through = backbone.split_at(later_freed_block)
         features.append(
             cache.features(network, clips, augment=augment, variant=variant, through=through)
         )
@@ -102,7 +92,6 @@ def predict_logits(
     model: keras.Model,
     source: ClipSource | PairedStreams,
     *,
-    backbone: Backbone | Sequence[Backbone] | None = None,
     freed_block: str | None = None,
     later_freed_block: str | None = None,
     cache: FeatureCache | None = None,
@@ -113,7 +102,6 @@ def predict_logits(
     Args:
         model: the clip model.
         source: the clips, with a stream for each input of the model.
-        backbone: of the model, or of each of its streams; needed with a cache.
         freed_block: with a cache, the first block that training has changed: what lies before it
             is computed once for all models that share it.
         later_freed_block: see `frozen_features`.
@@ -122,18 +110,18 @@ def predict_logits(
             in ActionVLAD's released code.
 
     Raises:
-        ValueError: one bag for a model that reads frames in their order.
+        ValueError: when one bag is asked of a model that reads frames in their order.
     """
     if one_bag:
         check_one_bag(model)
         clip_shape = streams_of(source)[0].clip_shape
         model = with_num_frames(model, int(np.prod(clip_shape[:-3])))
-    if cache is None or backbone is None:
+    if cache is None:
         network, dataset = model, source.dataset(1, False, False, 0)
     else:
-        network = trained_part(model, backbone, freed_block)
+        network = trained_part(model, freed_block)
         features = frozen_features(
-            cache, backbone, source, freed_block, later_freed_block=later_freed_block
+            cache, model, source, freed_block, later_freed_block=later_freed_block
         )
         dataset = CachedClips([features], source.labels).dataset(16, shuffle=False)
     return np.concatenate([_view_mean(network, clips) for clips, _ in dataset])
@@ -143,13 +131,13 @@ def check_one_bag(model: keras.Model) -> None:
     """Refuse one bag over all crops for a model that reads frames in their order.
 
     Raises:
-        ValueError: it does.
+        ValueError: when it does.
     """
-    in_order = [layer.name for layer in model.layers if layer.name in _TEMPORAL_LAYERS]
-    if in_order:
+    temporal = parts_of(model).joint.temporal
+    if temporal is not None:
         raise ValueError(
             f"One bag over all crops is for models that sum over time; '{model.name}' reads the "
-            f"frames in their order ({in_order[0]}). Average the crops' logits instead."
+            f"frames in their order ({temporal.name}). Average the crops' logits instead."
         )
 
 

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pipelines.storage.files import write_aside
+from pipelines.storage.owned_folder import OwnedFolder
 from tfvlad import compat
 from tfvlad.models import is_multi_label
 from tfvlad.training.callbacks import EpochSettings, ProgressBar, SaveState
@@ -28,27 +30,17 @@ def resume(folder: Path, settings: dict[str, Any]) -> TrainingState:
     """The state that the folder's run was left in, or a new one.
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: when the folder holds a run with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "state.npz"
     # As they come back from the file: lists for tuples.
     settings = json.loads(json.dumps(settings))
-    if not path.exists():
-        return TrainingState(settings)
-    state = TrainingState.load(path)
-    changed = []
-    for name, here in settings.items():
-        there = state.settings.get(name)
-        if there != here:
-            is_short = len(repr(there)) + len(repr(here)) < 40
-            changed.append(f"{name}: {there!r} there, {here!r} here" if is_short else name)
-    if changed:
-        raise ValueError(
-            f"'{folder}' holds a run with other settings and is left as it is "
-            f"({'; '.join(changed)}). Choose another folder, or start it with the same settings "
-            "and data to go on."
-        )
+    state = TrainingState.load(path) if path.exists() else TrainingState(settings)
+    owned = OwnedFolder(
+        folder, holds="a run", settings_file=path.name, read=lambda _: state.settings
+    )
+    owned.check_settings(settings)
     return state
 
 
@@ -56,7 +48,8 @@ def check_labels(model: keras.Model, labels: np.ndarray) -> None:
     """Refuse labels that the model's head cannot learn.
 
     Raises:
-        ValueError: the labels are multi-hot and the model's head is single-label, or the reverse.
+        ValueError: when the labels are multi-hot and the model's head is single-label, or the
+            reverse.
     """
     multi_label = is_multi_label(model)
     if multi_label is None or multi_label == (labels.ndim == 2):
@@ -73,7 +66,8 @@ def compile_network(network: keras.Model, stage: Stage, labels: np.ndarray) -> N
     """Compile with the stage's optimizer and the loss and measure that fit the labels.
 
     Raises:
-        ValueError: the labels are multi-hot and the model's head is single-label, or the reverse.
+        ValueError: when the labels are multi-hot and the model's head is single-label, or the
+            reverse.
     """
     check_labels(network, labels)
     if labels.ndim == 1:
@@ -137,6 +131,5 @@ def fit_stage(
 
 def save_stage(model: keras.Model, folder: Path, number: int) -> None:
     """Write `stage<number>.keras` whole or not at all."""
-    unfinished = folder / "unfinished.keras"
-    model.save(unfinished)
-    unfinished.replace(folder / f"stage{number}.keras")
+    with write_aside(folder / f"stage{number}.keras") as aside:
+        model.save(aside)

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfvlad import compat
-
-# Layers of the clip models; late fusion has a classifier for each stream.
-_GRUS = ("shared_gru", "separate_grus", "flattened_gru")
-_CLASSIFIERS = ("logits", "rgb_logits", "flow_logits")
+from tfvlad.models.parts import CLASSIFIER_NAMES, GRU_NAMES
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def ta_vlad_stages(freed_block: str) -> tuple[Stage, Stage]:
             epochs=30,
             learning_rate=1e-2,
             decay_epochs=5,
-            trainable_layers=(*_GRUS, *_CLASSIFIERS),
+            trainable_layers=(*GRU_NAMES, *CLASSIFIER_NAMES),
         ),
         Stage(epochs=30, learning_rate=1e-4, decay_epochs=8, freed_block=freed_block),
     )
@@ -131,7 +128,7 @@ def action_vlad_stages(freed_block: str, steps_per_epoch: int) -> tuple[Stage, S
         Stage(
             epochs=_epochs(10_000, steps_per_epoch),
             learning_rate=1e-2,
-            trainable_layers=_CLASSIFIERS,
+            trainable_layers=CLASSIFIER_NAMES,
             **shared,
         ),
         Stage(

@@ -20,7 +20,7 @@ class PairedStreams:
         streams: a source for each of the model's inputs, frames first.
 
     Raises:
-        ValueError: the sources differ in their classes or labels.
+        ValueError: when the sources differ in their classes or labels.
     """
 
     def __init__(self, streams: Sequence[ClipSource]):

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from pipelines.storage.files import write_aside
 from tfvlad import compat
 
 
@@ -65,12 +66,10 @@ class TrainingState:
         arrays = {"meta": np.array(json.dumps(meta))}
         for kind in ("weights", "best_weights", "optimizer"):
             arrays |= {f"{kind}_{i:05d}": array for i, array in enumerate(getattr(self, kind))}
-        temporary = path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
+        with write_aside(path) as aside, open(aside, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path) -> TrainingState:

@@ -8,6 +8,7 @@ from tfvlad.visualization.highlights import (
     timeline_figure,
     weighted_frames_figure,
 )
+from tfvlad.visualization.seen import SeenClips, look
 from tfvlad.visualization.words import (
     action_words_figure,
     word_map_figure,
@@ -16,12 +17,14 @@ from tfvlad.visualization.words import (
 )
 
 __all__ = [
+    "SeenClips",
     "action_words_figure",
     "attention_figure",
     "class_gain_figure",
     "embed",
     "embedding_figure",
     "extreme_frames_figure",
+    "look",
     "timeline_figure",
     "weighted_frames_figure",
     "word_map_figure",

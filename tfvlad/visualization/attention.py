@@ -32,8 +32,8 @@ def attention_figure(
         A figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: the shapes do not fit each other, there is no row of attention, or `num_shown`
-            is not positive.
+        ValueError: when the shapes do not fit each other, there is no row of attention, or
+            `num_shown` is not positive.
 
     Reference:
         Sudhakaran and Lanz, "Top-down Attention Recurrent VLAD Encoding for Action Recognition in

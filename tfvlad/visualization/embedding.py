@@ -26,7 +26,7 @@ def embed(vectors: np.ndarray, *, perplexity: float = 30.0, seed: int = 0) -> np
         float32 `(n, 2)`.
 
     Raises:
-        ValueError: there are fewer than 4 vectors, or a value is not finite.
+        ValueError: when there are fewer than 4 vectors, or a value is not finite.
 
     Reference:
         van der Maaten and Hinton, "Visualizing Data using t-SNE", 2008.
@@ -60,7 +60,7 @@ def embedding_figure(points: np.ndarray, labels: Sequence[str], *, title: str = 
         A figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: the lengths differ.
+        ValueError: when the lengths differ.
 
     Reference:
         Girdhar et al., "ActionVLAD", poster: features coloured by video.

@@ -35,8 +35,8 @@ def extreme_frames_figure(
         A figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: the lengths do not fit, there are fewer than two frames, or `num_shown` is not
-            positive.
+        ValueError: when the lengths do not fit, there are fewer than two frames, or `num_shown` is
+            not positive.
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", figure 2.
@@ -85,8 +85,8 @@ def weighted_frames_figure(
         A figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: the lengths do not fit, a weight is negative, there is no row of weights, or
-            `num_shown` is not positive.
+        ValueError: when the lengths do not fit, a weight is negative, there is no row of weights,
+            or `num_shown` is not positive.
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", figure 3.
@@ -138,7 +138,7 @@ def timeline_figure(
         A figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: the lengths differ.
+        ValueError: when the lengths differ.
     """
     seconds, scores = np.asarray(seconds, "float64"), np.asarray(scores, "float64")
     if seconds.ndim != 1 or not seconds.size or seconds.shape != scores.shape:
@@ -176,7 +176,7 @@ def class_gain_figure(
         A figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: the lengths differ, or `top` is not positive.
+        ValueError: when the lengths differ, or `top` is not positive.
 
     Reference:
         Torabi and Sigal, "Action Classification and Highlighting in Videos", figure 5.

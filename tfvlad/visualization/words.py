@@ -57,7 +57,7 @@ def action_words_figure(
         A figure; `figure.savefig(path)` writes it. The mean assignment stands below a region.
 
     Raises:
-        ValueError: the shapes do not fit each other, there is no such word, or a number is not
+        ValueError: when the shapes do not fit each other, there is no such word, or a number is not
             positive.
 
     Reference:
@@ -103,7 +103,7 @@ def word_map_figure(
         A figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: the shapes do not fit each other, or `num_shown` is not positive.
+        ValueError: when the shapes do not fit each other, or `num_shown` is not positive.
     """
     _check_frames(frames, assignments)
     shown = shown_frames(len(frames), num_shown)
@@ -151,8 +151,8 @@ def word_track_figure(
         A figure; `figure.savefig(path)` writes it.
 
     Raises:
-        ValueError: the shapes do not fit each other, there is no such word, or `num_shown` is not
-            positive.
+        ValueError: when the shapes do not fit each other, there is no such word, or `num_shown` is
+            not positive.
 
     Reference:
         Girdhar et al., "ActionVLAD", poster: an action word tracked over time.

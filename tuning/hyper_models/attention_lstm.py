@@ -95,7 +95,7 @@ class AttentionLSTMHyperModel(keras_tuner.HyperModel):
         """The values of a trial: what the space chooses and what is fixed.
 
         Raises:
-            ValueError: one is none of the model's or of its training's.
+            ValueError: when one is none of the model's or of its training's.
         """
         known = (parameters_of(models.attention_lstm) - {"multi_label"}) | _TRAINING
         return chosen_values(hp, self.space, self.fixed, known)
@@ -104,7 +104,7 @@ class AttentionLSTMHyperModel(keras_tuner.HyperModel):
         """The untrained model of a trial; the same values give the same first weights.
 
         Raises:
-            ValueError: a value is none of the model's or of its training's.
+            ValueError: when a value is none of the model's or of its training's.
         """
         keras.utils.set_random_seed(self.seed)
         options = {k: value for k, value in self.values(hp).items() if k not in _TRAINING}

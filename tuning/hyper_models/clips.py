@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import keras
 import keras_tuner
 
 from tfvlad.backbones import Backbone
-from tfvlad.models import action_vlad, ta_vlad, two_stream
+from tfvlad.models import action_vlad, parts_of, ta_vlad, two_stream
 from tfvlad.training import (
     ClipSource,
     FeatureCache,
@@ -66,7 +65,6 @@ class _ClipHyperModel(keras_tuner.HyperModel):
         self.cache = cache
         self.num_cached_crops = num_cached_crops
         self.seed = seed
-        self._backbones: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -91,7 +89,7 @@ class _ClipHyperModel(keras_tuner.HyperModel):
         """The values of a trial: what the space chooses and what is fixed.
 
         Raises:
-            ValueError: one is none of the model's or of its training's.
+            ValueError: when one is none of the model's or of its training's.
         """
         known = set().union(*(parameters_of(builder) for builder in self._builders))
         return chosen_values(hp, self.space, self.fixed, known | _TRAINING)
@@ -100,16 +98,14 @@ class _ClipHyperModel(keras_tuner.HyperModel):
         """The untrained clip model of a trial; the same values give the same first weights.
 
         Raises:
-            ValueError: a value is none of the model's or of its training's.
+            ValueError: when a value is none of the model's or of its training's.
         """
         backbones = self._new_backbones()
         builder = self._builders[len(backbones) - 1]
         known = parameters_of(builder) | _TRAINING
         values = chosen_values(hp, self.space, self.fixed, known)
         options = {name: value for name, value in values.items() if name not in _TRAINING}
-        model = builder(*backbones, self.num_classes, **options)
-        self._backbones[model] = backbones
-        return model
+        return builder(*backbones, self.num_classes, **options)
 
     def fit(
         self,
@@ -141,9 +137,8 @@ class _ClipHyperModel(keras_tuner.HyperModel):
             `val_top1` and `val_mean_class_accuracy` (of clips with one label), `val_mAP`, and how
             many `epochs` and `stages` it had.
         """
-        backbones = self._backbones[model]
         values = self.values(hp)
-        stages = self._stages(values, backbones[0])
+        stages = self._stages(values, parts_of(model).backbones[0])
         num_frames = model.inputs[0].shape[1]
         if num_frames not in (None, training.clip_shape[-4]):
             training = training.with_num_frames(num_frames)
@@ -152,7 +147,6 @@ class _ClipHyperModel(keras_tuner.HyperModel):
         with tempfile.TemporaryDirectory() as temporary:
             history = fit_in_stages(
                 model,
-                backbones,
                 training,
                 validation,
                 folder or temporary,
@@ -168,7 +162,6 @@ class _ClipHyperModel(keras_tuner.HyperModel):
         logits = predict_logits(
             model,
             validation,
-            backbone=backbones,
             freed_block=stages[number - 1].freed_block,
             later_freed_block=stages[-1].freed_block,
             cache=self.cache,

@@ -26,7 +26,7 @@ def chosen_values(
         known: names that the hyper-model takes.
 
     Raises:
-        ValueError: the space, or `fixed`, has a value of another name.
+        ValueError: when the space, or `fixed`, has a value of another name.
     """
     for name, value in fixed.items():
         hp.Fixed(name, value)

@@ -6,11 +6,10 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
-from export.clip_model import ClipModel
 from tests.helpers import normal, tiny_backbone
-from tfvlad.backbones import FeatureExtractor, flow_backbone, small_cnn
-from tfvlad.backbones.small_cnn import small_cnn_backbone
+from tfvlad.backbones import FeatureExtractor, flow_backbone, small_cnn, small_cnn_backbone
 from tfvlad.models import (
+    ClipModel,
     action_vlad,
     attention_lstm,
     average_pooling,
@@ -45,9 +44,9 @@ def _extractor() -> FeatureExtractor:
 
 
 def _attention_lstm() -> ClipModel:
-    sizes = {"num_steps": 6, "num_attended": 3, "units": 4, "matching_units": 4}
+    sizes = {"num_steps": 2, "num_attended": 4, "units": 4, "matching_units": 4}
     model = attention_lstm(3, 5, 5, **sizes)
-    whole = end_to_end(model, _extractor(), _extractor(), num_frames=6)
+    whole = end_to_end(model, _extractor(), _extractor(), num_frames=4)
     return ClipModel(whole, NAMES, short_side=40)
 
 

@@ -3,10 +3,9 @@
 import pytest
 import tensorflow as tf
 
-from export.clip_model import ClipModel
 from export.serving.model_card import model_card
 from tests.helpers import tiny_backbone
-from tfvlad.models import action_vlad
+from tfvlad.models import ClipModel, action_vlad
 
 CLIP = {"frames": tf.TensorSpec((None, 3, None, None, 3), tf.uint8)}
 ANSWER = {

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
 
 from export.serving.preprocessing import crop_frames
-from pipelines.augmentation import center_crop, fixed_crops, resized_size
-from pipelines.frame_conversion import FrameConverter
+from pipelines.clips.augmentation import fixed_crops
+from pipelines.video.conversion import FrameConverter
+from pipelines.video.crops import center_crop, resized_size
 
 
 @pytest.fixture(scope="module")

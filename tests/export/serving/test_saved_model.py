@@ -14,9 +14,10 @@ from sklearn.datasets import load_sample_image
 
 from export.serving.preprocessing import crop_frames
 from export.serving.saved_model import save_serving_model
-from export.streaming import initial_state, streaming_model
 from tests.export.serving.serving_cases import CASES, MIXED, NAMES, clips_of, made, mixed_model
+from tests.helpers import slow_except
 from tfvlad import compat
+from tfvlad.live import initial_state, streaming_model
 from tfvlad.models import frame_attributions, intermediate_outputs
 
 BASIC = {"serving_default", "encoded_frames"}
@@ -69,7 +70,16 @@ def serve(tmp_path_factory):
     return get
 
 
-every_case = pytest.mark.parametrize("name", CASES)
+# A recurrence of our own and one of Keras', two streams, features of frames, nothing besides.
+FAST = ("ta_vlad", "plain_lstm", "late", "attention_lstm", "ensemble")
+
+
+def cases(names):
+    names = list(names)
+    return pytest.mark.parametrize("name", slow_except(names, *set(names).intersection(FAST)))
+
+
+every_case = cases(CASES)
 
 
 def assert_answers(answer, expected, atol=1e-5):
@@ -115,26 +125,17 @@ def test_files_of_the_same_pixels(serve, name):
     assert_answers(answer, served(**served.clips)["probabilities"].numpy())
 
 
-@pytest.mark.parametrize("batch", [0, 3])
-@pytest.mark.parametrize("name", ["late", "attention_lstm", "flattened_gru"])
-def test_any_batch(serve, name, batch):
+@cases(["late", "attention_lstm", "flattened_gru"])
+def test_any_batch(serve, name):
     served = serve(name)
-    clips = clips_of(served.clip_model, batch)
+    clips = clips_of(served.clip_model, 3)
     large = {stream: np.repeat(np.repeat(x, 2, 2), 3, 3) for stream, x in clips.items()}
     for inputs in (clips, large):
         for signature in ("serving_default", "highlight"):
             answer = served(signature, **inputs)
-            assert answer["probabilities"].shape == answer["class_names"].shape == (batch, 3)
+            assert answer["probabilities"].shape == answer["class_names"].shape == (3, 3)
             assert np.isfinite(answer["probabilities"]).all()
-    files = (
-        {stream: tf.reshape(x, [batch, *x.shape[1:]]) for stream, x in files_of(clips).items()}
-        if batch
-        else {
-            stream: tf.zeros((0, *spec.shape[1:]), tf.string)
-            for stream, spec in inputs_of(served, "encoded_frames").items()
-        }
-    )
-    assert served("encoded_frames", **files)["probabilities"].shape == (batch, 3)
+    assert served("encoded_frames", **files_of(clips))["probabilities"].shape == (3, 3)
 
 
 def inputs_of(served, signature):
@@ -151,7 +152,7 @@ FEATURES = {
 }
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@cases(FEATURES)
 def test_features(serve, name):
     served = serve(name)
     model = served.clip_model.model
@@ -201,7 +202,7 @@ def test_highlight(serve, name):
         np.testing.assert_allclose(answer["attention_maps"], attention, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name, (more, _) in OFFERS.items() if "stream" in more])
+@cases(name for name, (more, _) in OFFERS.items() if "stream" in more)
 def test_stream(serve, name):
     served = serve(name)
     stream = streaming_model(served.clip_model.model)
@@ -215,7 +216,7 @@ def test_stream(serve, name):
     assert_answers(answer, served.expected)
 
 
-@pytest.mark.parametrize("name", MIXED)
+@cases(MIXED)
 def test_half_precision_is_served_in_single(serve, name):
     served, model = serve(name), mixed_model(name)
     model.set_weights(served.clip_model.model.get_weights())
@@ -265,6 +266,7 @@ class TestEncodedFrames:
         answer = served("encoded_frames", frames=tf.constant([files]))
         assert_answers(answer, expected["probabilities"].numpy(), 1e-6)
 
+    @pytest.mark.slow
     def test_a_whole_clip_is_below_a_megabyte(self, serve):
         served, picture = serve("full_size"), load_sample_image("china.jpg")
         clip = np.stack([picture[y : y + 224, 4 * y : 4 * y + 224] for y in range(25)])[np.newaxis]
@@ -334,7 +336,7 @@ def test_rest_rows(serve):
     np.testing.assert_allclose(probabilities, served.expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["flattened_gru", "plain_lstm"])
+@cases(["flattened_gru", "plain_lstm"])
 def test_recurrence_is_portable(serve, name, monkeypatch):
     """The exporting machine seems to have a GPU; without care Keras writes cuDNN into the graph."""
     served = serve(name)

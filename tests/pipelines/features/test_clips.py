@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.annotations import read_folder
-from pipelines.clip_sampling import chunk_indices, num_windows, uniform_indices
+from pipelines.clips.sampling import chunk_indices, num_windows, uniform_indices
 from pipelines.features.clips import FeatureClipSource
-from pipelines.features.files import FeatureSet, write_features
-from pipelines.records import VideoRecord
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.files import write_features
+from pipelines.lists.annotations import read_folder
+from pipelines.lists.records import VideoRecord
 
 # Frames of the videos; the first is shorter than a chunk.
 NUM_FRAMES = (50, 192, 193, 400, 1000)

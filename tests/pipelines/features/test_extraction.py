@@ -1,20 +1,26 @@
+import json
 import os
+import re
 import shutil
 import threading
 from collections import namedtuple
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from pipelines.annotations import read_folder
-from pipelines.clip_sampling import dense_windows
-from pipelines.decoding import check_video
+from pipelines.clips.sampling import dense_windows
 from pipelines.features import extraction
 from pipelines.features.clips import FeatureClipSource
-from pipelines.features.extraction import extract_features
-from pipelines.features.files import FeatureSet, read_features, read_info
-from pipelines.streaming import WindowStream
+from pipelines.features.extraction import FeatureExtraction, extract_features
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.files import read_features, read_info
+from pipelines.lists.annotations import read_folder
+from pipelines.storage.process_lock import InUseError
+from pipelines.video.codec.decoding import check_video
+from pipelines.video.codec.streaming import WindowStream
+from tests.pipelines.storage.other_process import held_elsewhere
 from tests.pipelines.video_files import write_video
 
 DESCRIPTION = {"network": "corners", "layer": "mean", "weights": None, "fingerprint": "abc"}
@@ -45,7 +51,7 @@ def root(tmp_path_factory):
 
 def extract(root, folder, network=corners, videos=("a/x.mp4", "a/y.mp4", "b/z.mkv"), **changes):
     paths = [os.path.join(root, video) for video in videos]
-    return extract_features(paths, root, str(folder), network, **{**SETTINGS, **changes})
+    return extract_features(paths, folder, network, root=root, **{**SETTINGS, **changes})
 
 
 @pytest.mark.parametrize("window_frames", [1, 3])
@@ -54,7 +60,7 @@ def extract(root, folder, network=corners, videos=("a/x.mp4", "a/y.mp4", "b/z.mk
 )
 def test_files_hold_the_networks_outputs(root, tmp_path, window_frames, file_format, dtype):
     options = {"window_frames": window_frames, "file_format": file_format, "dtype": dtype}
-    assert extract(root, tmp_path, flipped=True, **options) == []
+    assert extract(root, tmp_path, flipped=True, **options) == FeatureExtraction(tmp_path, 3, 2, ())
     feature_set = FeatureSet.load(str(tmp_path))
     assert (feature_set.num_channels, feature_set.image_size) == (2, (16, 16))
     video = os.path.join(root, "b/z.mkv")
@@ -89,7 +95,7 @@ def test_files_grow_batch_by_batch(root, tmp_path):
     sizes = []
 
     def network(windows):
-        sizes.append(sum(path.stat().st_size for path in tmp_path.rglob("z.mkv.h5.*")))
+        sizes.append(sum(path.stat().st_size for path in tmp_path.rglob("z.mkv.h5")))
         return np.zeros((len(windows), 100_000), np.float32)
 
     extract(root, tmp_path, network, videos=["b/z.mkv"], frame_step=2)
@@ -100,7 +106,6 @@ def test_files_grow_batch_by_batch(root, tmp_path):
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["z.mkv.h5"]
 
 
-@pytest.mark.filterwarnings("ignore:1 of 1 videos are broken")
 def test_a_video_that_breaks_leaves_no_file(tmp_path):
     path = write_video(tmp_path / "v.mkv", 40, codec="mjpeg", pix_fmt="yuvj420p")
     with av.open(path) as container:
@@ -114,10 +119,11 @@ def test_a_video_that_breaks_leaves_no_file(tmp_path):
         tmp_path / "out",
         lambda windows: calls.append(len(windows)) or corners(windows),
         videos=["v.mkv"],
-    )
+        max_broken=1,
+    ).broken
     assert "Invalid data" in broken.reason
     assert sum(calls) == 1 + 8
-    assert os.listdir(tmp_path / "out") == ["features.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == [".lock", "features.json"]
 
 
 def test_a_video_too_long_for_a_tfrecord_is_refused_before_the_work(root, tmp_path, monkeypatch):
@@ -170,15 +176,21 @@ def test_the_weights_may_have_moved(root, tmp_path):
     extract(root, tmp_path, videos=["a/x.mp4"])
     extract(root, tmp_path, description={**DESCRIPTION, "weights": "elsewhere.h5"})
     assert len(list(tmp_path.rglob("*.h5"))) == 3
-    assert FeatureSet.load(str(tmp_path)).weights is None  # as it was
+    assert FeatureSet.load(str(tmp_path)).weights == "elsewhere.h5"  # where they are now
 
 
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"frame_step": 5}, "frame_step is 4 there. Received: frame_step=5. Choose another folder"),
-        ({"flipped": True}, "holds features of other settings: flipped is False there"),
-        ({"description": {**DESCRIPTION, "fingerprint": "x"}}, "fingerprint is abc there"),
+        (
+            {"frame_step": 5, "flipped": True},
+            r"holds features with other settings and is left as it is "
+            r"\(frame_step: 4 there, 5 here; flipped: False there, True here\)\. Choose",
+        ),
+        (
+            {"description": {**DESCRIPTION, "fingerprint": "x"}},
+            r"\(fingerprint: 'abc' there, 'x' here\)",
+        ),
     ],
 )
 def test_other_settings_are_refused(root, tmp_path, changes, error):
@@ -187,17 +199,54 @@ def test_other_settings_are_refused(root, tmp_path, changes, error):
         extract(root, tmp_path, **changes)
 
 
-@pytest.mark.filterwarnings("error")
-def test_broken_videos_are_left_out_with_a_count(root, tmp_path):
+def test_a_folder_of_other_things_is_refused(root, tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ValueError, match=r"does not hold features: .* but thesis\.txt\. Choose a"):
+        extract(root, tmp_path)
+    (tmp_path / "features.json").write_text('{"network": "x"}')
+    with pytest.raises(ValueError, match=r"features\.json' does not describe features \('layer'\)"):
+        extract(root, tmp_path)
+
+
+def test_one_process_at_a_time(root, tmp_path):
+    with (
+        held_elsewhere(tmp_path / ".lock") as other,
+        pytest.raises(InUseError, match=f"is in use by process {other.pid} on "),
+    ):
+        extract(root, tmp_path)
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_what_a_kill_left_is_removed(root, tmp_path):
+    extract(root, tmp_path, videos=["a/x.mp4"])
+    (tmp_path / "b" / ".partial-abc").mkdir(parents=True)
+    extract(root, tmp_path)
+    assert os.listdir(tmp_path / "b") == ["z.mkv.h5"]
+
+
+def test_broken_videos_are_left_out_and_named(root, tmp_path, caplog):
     shutil.copytree(root, tmp_path / "videos")
     (tmp_path / "videos" / "a" / "broken.mp4").touch()
     names = ["a/broken.mp4", "a/x.mp4"]
-    with pytest.warns(
-        UserWarning, match=r"1 of 2 videos are broken .*:\n  .*broken.mp4: .*Invalid"
-    ):
-        (broken,) = extract(tmp_path / "videos", tmp_path / "out", videos=names)
+    done = extract(tmp_path / "videos", tmp_path / "out", videos=names)
+    (message,) = caplog.messages
+    assert re.match(
+        r"1 of 2 videos are broken and have no features:\n  .*broken.mp4: .*Invalid", message
+    )
+    (broken,) = done.broken
+    assert json.loads(json.dumps(done.to_dict())) == {
+        "folder": str(tmp_path / "out"),
+        "num_videos": 1,
+        "num_channels": 2,
+        "broken": [{"path": broken.path, "reason": broken.reason}],
+    }
     assert broken.path == str(tmp_path / "videos" / "a" / "broken.mp4")
     assert [path.name for path in (tmp_path / "out" / "a").iterdir()] == ["x.mp4.h5"]
+    message = r"1 of 2 videos are broken and have no features, more than the 0 allowed by `max_br"
+    with pytest.raises(ValueError, match=message):
+        extract(tmp_path / "videos", tmp_path / "out", videos=names, max_broken=0)
+    with pytest.raises(ValueError, match=r"1 of 1 videos are broken .* the 0 allowed"):
+        extract(tmp_path / "videos", tmp_path / "out", videos=names[:1])
 
 
 def test_a_full_disk_is_told_before_the_work(root, tmp_path, monkeypatch):
@@ -232,6 +281,18 @@ def test_arguments_are_checked(root, tmp_path):
     extract(root, tmp_path, description={**DESCRIPTION, "num_channels": 2, "image_size": [16, 16]})
 
 
-def test_progress_is_shown(root, tmp_path, capsys):
-    extract(root, tmp_path, progress=True)
-    assert "3/3" in capsys.readouterr().err
+def test_progress_is_shown(root, tmp_path, caplog):
+    caplog.set_level("INFO", "pipelines")
+    extract(root, tmp_path / "a", progress=True)
+    assert caplog.messages[-1].startswith("Videos: 3/3 after ")
+    caplog.clear()
+    extract(root, tmp_path / "a", progress=True)  # nothing to do
+    extract(root, tmp_path / "b")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_of_videos(root, tmp_path, kind):
+    extract_features(kind(root), kind(tmp_path), corners, **SETTINGS)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.h5")}
+    assert found == {"a/x.mp4.h5", "a/y.mp4.h5", "b/z.mkv.h5"}

@@ -9,18 +9,16 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.clip_sampling import num_windows
-from pipelines.decoding import VideoInfo
+from pipelines.clips.sampling import num_windows
+from pipelines.features.feature_set import FeatureFileInfo, FeatureSet
 from pipelines.features.files import (
-    FeatureFileInfo,
-    FeatureSet,
     FeatureWriter,
     check_example,
-    feature_dataset,
     read_features,
     read_info,
     write_features,
 )
+from pipelines.video.info import VideoInfo
 
 SETTINGS = {
     "network": "c3d",
@@ -127,10 +125,6 @@ def test_rows_and_flips_that_are_not_there(tmp_path, name):
     assert not read_info(path).flipped
     with pytest.raises(ValueError, match=r"has no features of mirrored frames"):
         read_features(path, flipped=True)
-    with pytest.raises(ValueError, match=r"has no features of mirrored frames"):
-        feature_dataset(path, "flipped")
-    with pytest.raises(ValueError, match=r"`name` must be features or flipped. Received: 'x'"):
-        feature_dataset(path, "x")
 
 
 @pytest.mark.parametrize("name", ["v.h5", "v.tfrecord"])
@@ -141,7 +135,7 @@ def test_broken_files(tmp_path, name):
     content = (write(path), path.read_bytes())[1]
     for broken in (b"", b"abc", content[: len(content) // 2]):
         path.write_bytes(broken)
-        for read in (read_info, read_features, feature_dataset):
+        for read in (read_info, read_features):
             with pytest.raises(ValueError, match=r"cannot be read as a feature file"):
                 read(str(path))
 
@@ -194,7 +188,6 @@ def test_batches_are_joined(tmp_path_factory, name, dtype, cuts, has_flipped):
         for batch in np.split(np.arange(30), sorted(cuts)):
             mirrored = flipped[batch] if has_flipped else None
             writer.append(features[batch], seconds[batch], mirrored)
-            assert not os.path.exists(path)
         writer.finish(num_frames=250, frames_per_second=25.0)
     assert os.listdir(folder) == [name]
     np.testing.assert_array_equal(read_features(path), features)
@@ -206,11 +199,13 @@ def test_batches_are_joined(tmp_path_factory, name, dtype, cuts, has_flipped):
 
 
 @pytest.mark.parametrize(("name", "dtype"), FORMATS)
-def test_an_unfinished_file_does_not_appear(tmp_path, name, dtype):
+def test_an_unfinished_file_is_told(tmp_path, name, dtype):
     features, flipped, seconds = arrays(dtype)
-    with FeatureWriter(str(tmp_path / name)) as writer:
+    with (
+        pytest.raises(ValueError, match=r"is not whole: `finish` was not called\."),
+        FeatureWriter(tmp_path / name) as writer,
+    ):
         writer.append(features, seconds, flipped)
-    assert os.listdir(tmp_path) == []
 
 
 def test_an_example_has_two_gigabytes_at_most(tmp_path):
@@ -277,18 +272,6 @@ def test_tfrecord_has_media_sequence_keys(tmp_path):
     np.testing.assert_array_equal(lists["flipped/feature/floats"], flipped)
     for prefix in ("", "flipped/"):
         assert lists[f"{prefix}feature/timestamp"].numpy().tolist() == [*range(0, 1920000, 320000)]
-
-
-@pytest.mark.parametrize(("name", "dtype"), FORMATS)
-def test_feature_dataset(tmp_path, name, dtype):
-    path = write(tmp_path / name, dtype)
-    for key, expected in zip(("features", "flipped"), arrays(dtype), strict=False):
-        dataset = feature_dataset(path, key)
-        assert dataset.element_spec == tf.TensorSpec([5], dtype)
-        assert dataset.cardinality() == 6
-        np.testing.assert_array_equal(list(dataset.as_numpy_iterator()), expected)
-        doubled = dataset.map(lambda row: 2 * row).batch(4)
-        np.testing.assert_array_equal(np.concatenate(list(doubled)), 2 * expected)
 
 
 @given(

@@ -1,12 +1,17 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvlad.backbones import Backbone, fingerprint, from_model
+from tfvlad.backbones import (
+    Backbone,
+    aggregate_at,
+    feature_extractor,
+    fingerprint,
+    flow_backbone,
+    from_model,
+    with_frozen_copy,
+)
 from tfvlad.backbones.backbone import input_images
 from tfvlad.layers import ImageNormalization
 
@@ -43,11 +48,6 @@ def make_frames(num_frames=2):
 
 def trainable_layers(model):
     return [layer.name for layer in model.layers if layer.trainable_weights]
-
-
-def test_package_is_imported_without_tensorflow():
-    code = "import sys, tfvlad.backbones; sys.exit('tensorflow' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_attributes(backbone):
@@ -278,3 +278,31 @@ def test_image_size_that_is_none(image_size):
 def test_image_size():
     assert tuple(input_images(64).shape) == (None, 64, 64, 3)
     assert tuple(input_images((48, 64)).shape) == (None, 48, 64, 3)
+
+
+REFUSED = (
+    r"must be a Backbone, which `tfvlad.backbones.from_model` makes of a keras.Model that takes "
+    r"raw frames, values 0\.\.255\. Received: "
+)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda model: aggregate_at(model, "pooled"),
+        lambda model: feature_extractor(model),
+        lambda model: flow_backbone(model),
+        lambda model: with_frozen_copy(model, "end"),
+    ],
+)
+def test_a_bare_model_is_refused(make):
+    with pytest.raises(TypeError, match=f"`backbone` {REFUSED}the model 'small'"):
+        make(make_model())
+    with pytest.raises(TypeError, match=f"`backbone` {REFUSED}str"):
+        make("resnet18")
+
+
+def test_no_blocks():
+    message = r"'small' names no blocks and can only be frozen as a whole\. Received: block='end'"
+    with pytest.raises(ValueError, match=message):
+        from_model(make_model()).set_trainable("end")

@@ -1,7 +1,6 @@
 """VGG's dense layers against a numpy transcription, on files of the published layouts."""
 
 import re
-from importlib import import_module
 
 import keras
 import numpy as np
@@ -17,7 +16,7 @@ from tests.tfvlad.backbones.plain_networks import (
     relu,
     write_keras_file,
 )
-from tfvlad.backbones import dense_backbone, vgg16_dense, vgg19_dense
+from tfvlad.backbones import dense_backbone, dense_vgg, vgg16_dense, vgg19_dense
 
 # Torchvision's numbers of the convolutions of each block.
 FEATURES = {
@@ -86,9 +85,10 @@ def reference_forward(tensors, frame, name, make_extractor):
 @pytest.fixture
 def narrow(monkeypatch):
     """Makes networks with a 16th of the channels."""
-    module = import_module("tfvlad.backbones.dense_vgg")
-    monkeypatch.setattr(module, "_FILTERS", tuple(filters // 16 for filters in module._FILTERS))
-    monkeypatch.setattr(module, "_NUM_UNITS", 256)
+    monkeypatch.setattr(
+        dense_vgg, "_FILTERS", tuple(filters // 16 for filters in dense_vgg._FILTERS)
+    )
+    monkeypatch.setattr(dense_vgg, "_NUM_UNITS", 256)
     return lambda make_extractor: random_network(make_extractor, divisor=16, num_classes=203)
 
 
@@ -109,8 +109,10 @@ def test_published_size_equals_the_published_definition(name, tmp_path):
     path.unlink()  # pytest keeps the folder
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("make_extractor", [vgg16_dense, vgg19_dense])
+@pytest.mark.parametrize(
+    ("make_extractor", "name"),
+    [(vgg16_dense, "torchvision.safetensors"), *((vgg19_dense, name) for name in NAMES)],
+)
 def test_equals_the_published_definition(make_extractor, name, narrow, tmp_path):
     tensors = narrow(make_extractor)
     path = write_file(tmp_path, name, tensors, make_extractor)
@@ -122,7 +124,7 @@ def test_equals_the_published_definition(make_extractor, name, narrow, tmp_path)
         assert_close_to_scale(extractor.model(frames)[0], expected[layer], 1e-4)
 
 
-def test_layers_are_those_of_keras():
+def test_layers_are_those_of_keras(zeros_for_weights):
     published = keras.applications.VGG19(weights=None)
     ours = vgg19_dense("fc8", weights=None).model.layers[2:]
     theirs = published.layers[1:]
@@ -173,8 +175,7 @@ def test_files_of_the_other_network(name, narrow, tmp_path):
 
 
 class TestDenseBackbone:
-    @pytest.mark.parametrize("layer", ["fc6", "fc7"])
-    @pytest.mark.parametrize("network", ["vgg16", "vgg19"])
+    @pytest.mark.parametrize(("network", "layer"), [("vgg16", "fc6"), ("vgg19", "fc7")])
     def test_is_one_location_before_the_relu(self, network, layer, narrow, tmp_path):
         make_extractor = {"vgg16": vgg16_dense, "vgg19": vgg19_dense}[network]
         tensors = narrow(make_extractor)

@@ -8,7 +8,6 @@ from tests.helpers import normal
 from tfvlad.evaluation import (
     ScoreFile,
     align_files,
-    average_probabilities,
     class_probabilities,
     fuse_scores,
     top_k_accuracy,
@@ -117,20 +116,6 @@ def test_published_late_fusion(data_folder, on, expected):
     assert accuracies == ["51.37", "58.95"]
     fused = fuse_scores(streams, [0.333, 0.667], on)
     assert f"{100 * top_k_accuracy(fused, labels):.2f}" == expected
-
-
-class TestAverageProbabilities:
-    @pytest.mark.parametrize("multi_label", [False, True])
-    def test_gives_the_mean_probability_back(self, multi_label):
-        scores = average_probabilities(MODELS, multi_label=multi_label)
-        np.testing.assert_allclose(
-            class_probabilities(scores, multi_label=multi_label),
-            np.mean([class_probabilities(m, multi_label=multi_label) for m in MODELS], axis=0),
-        )
-
-    def test_one_model_keeps_its_ranking(self):
-        averaged = average_probabilities(MODELS[:1])
-        np.testing.assert_array_equal(np.argsort(averaged, axis=1), np.argsort(MODELS[0], axis=1))
 
 
 class TestAlignFiles:

@@ -1,19 +1,16 @@
 import csv
-import io
 import itertools
 import json
 
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 
 from tfvlad.evaluation import (
     bootstrap_mean,
     class_probabilities,
     evaluate_scores,
     mean_average_precision,
-    metrics_table,
     weighted_average_precision,
     write_report,
 )
@@ -114,14 +111,20 @@ def test_figure_leaves_pyplot_alone():
     assert plt.get_fignums() == []
 
 
-def test_metrics_table():
-    single = evaluate_scores(LOGITS, LABELS, NAMES)
-    several = evaluate_scores(LOGITS, np.eye(3, dtype=int)[LABELS], NAMES)
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(metrics_table({"TA-VLAD": single, "other": several}, title="Test set"))
-    text = console.export_text()
-    low, high = (100 * end for end in single.metrics["top1_interval"])
-    assert f"75.0 ({low:.1f} to {high:.1f})" in text
-    assert f"{100 * several.metrics['mAP']:.1f}" in text
-    assert "Test set" in text
-    assert "mean class accuracy" in text
+def test_as_values_and_text():
+    report = evaluate_scores(LOGITS, LABELS, NAMES)
+    assert json.loads(json.dumps(report.to_dict())) == {
+        "metrics": report.metrics,
+        "class_names": list(NAMES),
+        "num_clips_per_class": [1, 2, 1],
+        "per_class": [1, 0.5, 1],
+        "confusion": [[1, 0, 0], [1, 1, 0], [0, 0, 1]],
+    }
+    low, high = report.metrics["top1_interval"]
+    assert repr(report).startswith(
+        f"EvaluationReport(4 clips of 3 classes: top1=0.750 [{low:.3f}, {high:.3f}], "
+    )
+    several = evaluate_scores(LOGITS, np.eye(3, dtype=int)[[0, 1, 1, 1]], NAMES)
+    assert several.to_dict()["per_class"][2] is None
+    assert several.to_dict()["confusion"] is None
+    assert repr(several).startswith("EvaluationReport(4 clips of 3 classes: mAP=")

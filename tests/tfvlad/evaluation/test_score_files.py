@@ -88,6 +88,11 @@ class TestFormats:
         assert found.clips is None
 
 
+def test_text():
+    assert repr(FULL) == "ScoreFile(scores (3, 2), clips, labels, class_names)"
+    assert repr(ScoreFile(SCORES)) == "ScoreFile(scores (3, 2))"
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("name", "content", "message"),

@@ -1,3 +1,4 @@
+import functools
 import re
 
 import keras
@@ -51,19 +52,30 @@ def as_function_of_any_length(layer):
     return function
 
 
+@pytest.fixture(scope="module")
+def looped():
+    """A layer and its function of any length, which is traced once for all sizes."""
+
+    def make(attend):
+        layer = make_layer(attend, return_state=True)
+        return layer, as_function_of_any_length(layer)
+
+    return functools.cache(make)
+
+
 @every_attend
 @every_size
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("unrolled", [False, True])
-def test_equals_the_equations(attend, num_attended, masked, unrolled):
-    layer, (inputs, attended) = make_layer(attend, return_state=True), make_inputs(num_attended)
+def test_equals_the_equations(attend, num_attended, masked, unrolled, looped):
+    (layer, function), (inputs, attended) = looped(attend), make_inputs(num_attended)
     masks = (MASK, make_attended_mask(num_attended)) if masked else (np.ones((B, N), bool), None)
     if unrolled:
         mask, attended_mask = masks if masked else (None, None)
         outputs = layer(inputs, attended, mask=mask, attended_mask=attended_mask)
     else:
         attended_mask = masks[1] if masked else np.ones((B, num_attended), bool)
-        outputs = as_function_of_any_length(layer)(inputs, attended, masks[0], attended_mask)
+        outputs = function(inputs, attended, masks[0], attended_mask)
     for b in range(B):
         expected = equations.attention_lstm(
             inputs[b],

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import tiny_backbone
+from tfvlad.backbones import with_frozen_copy
 from tfvlad.models import (
     action_vlad,
     average_pooling,
@@ -68,13 +69,23 @@ class TestIntermediateOutputs:
     @pytest.mark.parametrize(
         ("build", "names"),
         [
-            (action_vlad, ["assignments", "descriptor", "logits"]),
+            (action_vlad, ["assignments", "descriptor", "feature_map", "logits"]),
             (average_pooling, ["descriptor", "feature_map", "logits"]),
         ],
     )
     def test_only_what_the_model_has(self, build, names):
         built = build(tiny_backbone(), 3, num_frames=3)
         assert sorted(intermediate_outputs(built).output) == names
+
+    @pytest.mark.parametrize("has_copy", [False, True])
+    def test_features_before_the_activation(self, has_copy):
+        backbone = tiny_backbone()
+        maps = backbone.model.predict(CLIPS.reshape(-1, 32, 32, 3), verbose=0)
+        if has_copy:
+            backbone = with_frozen_copy(backbone, "block2")
+        built = action_vlad(backbone, 3, num_frames=3)
+        found = intermediate_outputs(built, ["feature_map"]).predict(CLIPS, verbose=0)
+        np.testing.assert_allclose(found["feature_map"].reshape(maps.shape), maps, atol=1e-5)
 
     def test_weights_are_shared(self, model):
         model.get_layer("logits").set_weights([np.ones((20, 3)), np.arange(3)])

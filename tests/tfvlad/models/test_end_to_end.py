@@ -8,6 +8,8 @@ from tests.helpers import normal
 from tfvlad.backbones import FeatureExtractor
 from tfvlad.models import attention_lstm, end_to_end, is_multi_label, plain_lstm
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 B, F, C = 2, 12, 3
 FRAMES = np.random.default_rng(0).integers(0, 256, (B, F, 8, 8, 3)).astype("float32")
 

@@ -18,6 +18,8 @@ from tfvlad.models import (
     with_num_frames,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 B, C, DV = 4, 3, 3
 OBJECTS, SCENES = 6, 5
 DATA = [normal(B, 2, size, seed=size) for size in (DV, OBJECTS, DV, SCENES)]

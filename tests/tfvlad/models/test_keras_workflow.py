@@ -15,20 +15,26 @@ from tfvlad.backbones import with_frozen_copy
 from tfvlad.models import action_vlad, average_pooling, intermediate_outputs, max_pooling, ta_vlad
 from tfvlad.training import initialize_clusters
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SMALL = {"num_frames": 3, "num_clusters": 4, "alpha": 5.0}
 
 
-def build_all():
-    backbone = tiny_backbone()
-    return {
-        "ta_vlad": ta_vlad(backbone, 3, units=5, bidirectional=True, **SMALL),
-        "flattened_gru": ta_vlad(backbone, 3, units=5, temporal="flattened_gru", **SMALL),
-        "separate_grus": ta_vlad(backbone, 3, units=5, temporal="separate_grus", **SMALL),
-        "frozen_copy": ta_vlad(with_frozen_copy(backbone, "block2"), 3, units=5, **SMALL),
-        "action_vlad": action_vlad(backbone, 3, attention=True, **SMALL),
-        "average_pooling": average_pooling(backbone, 3, num_frames=3),
-        "max_pooling": max_pooling(backbone, 3, num_frames=3),
-    }
+BUILDERS = {
+    "ta_vlad": lambda backbone: ta_vlad(backbone, 3, units=5, bidirectional=True, **SMALL),
+    "flattened_gru": lambda backbone: ta_vlad(
+        backbone, 3, units=5, temporal="flattened_gru", **SMALL
+    ),
+    "separate_grus": lambda backbone: ta_vlad(
+        backbone, 3, units=5, temporal="separate_grus", **SMALL
+    ),
+    "frozen_copy": lambda backbone: ta_vlad(
+        with_frozen_copy(backbone, "block2"), 3, units=5, **SMALL
+    ),
+    "action_vlad": lambda backbone: action_vlad(backbone, 3, attention=True, **SMALL),
+    "average_pooling": lambda backbone: average_pooling(backbone, 3, num_frames=3),
+    "max_pooling": lambda backbone: max_pooling(backbone, 3, num_frames=3),
+}
 
 
 def compile_model(model, **options):
@@ -60,7 +66,7 @@ def clips():
     return source.frames, source.labels
 
 
-def test_fit_evaluate_save_and_load(clips, tmp_path):
+def test_fit_evaluate_save_and_load(clips, tmp_path, traced):
     model = compile_model(ta_vlad(tiny_backbone(), 3, units=5, dropout=0.0, **SMALL))
     initialize_clusters(model, [clips])
     history = model.fit(*clips, epochs=10, batch_size=3, verbose=0).history["loss"]
@@ -87,7 +93,7 @@ def test_fit_evaluate_save_and_load(clips, tmp_path):
     ["import tfvlad, keras", pytest.param("import keras, tfvlad", marks=pytest.mark.slow)],
 )
 def test_load_in_a_new_process(clips, tmp_path, imports):
-    models = build_all()
+    models = {name: build(tiny_backbone()) for name, build in BUILDERS.items()}
     for name, model in models.items():
         model.save(tmp_path / f"{name}.keras")
     logits = {name: np.array(model(clips[0])) for name, model in models.items()}
@@ -110,7 +116,7 @@ def test_load_in_a_new_process(clips, tmp_path, imports):
 
 
 @pytest.mark.slow
-def test_jit_compile(clips):
+def test_jit_compile(clips, traced):
     losses = []
     for jit_compile in (False, True):
         model = ta_vlad(tiny_backbone(), 3, units=5, dropout=0.0, **SMALL)
@@ -121,10 +127,10 @@ def test_jit_compile(clips):
 
 @pytest.mark.parametrize("name", ["ta_vlad", "flattened_gru", "separate_grus", "action_vlad"])
 def test_mixed_precision(clips, name):
-    expected = np.array(build_all()[name](clips[0]))
+    expected = np.array(BUILDERS[name](tiny_backbone())(clips[0]))
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        model = compile_model(build_all()[name])
+        model = compile_model(BUILDERS[name](tiny_backbone()))
     finally:
         keras.mixed_precision.set_global_policy("float32")
     logits = model(clips[0])

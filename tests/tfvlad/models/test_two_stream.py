@@ -19,6 +19,8 @@ from tfvlad.models import (
     with_num_frames,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 FRAMES = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3)).astype("float32")
 FLOW = np.random.default_rng(2).integers(0, 256, (2, 3, 32, 32, 4)).astype("float32")
 SMALL = {"num_frames": 3, "num_clusters": 4, "alpha": 5.0}
@@ -168,7 +170,8 @@ VECTORS = {"descriptor": (2, 24), "logits": (2, 3)}
 def test_intermediate_outputs(backbones, fusion, shapes):
     model = build(backbones, fusion=fusion)
     outputs = intermediate_outputs(model).predict([FRAMES, FLOW], verbose=0)
-    assert {name: value.shape for name, value in outputs.items()} == shapes
+    maps = {f"{stream}_feature_map": (2, 3, 4, 4, 6) for stream in ("rgb", "flow")}
+    assert {name: value.shape for name, value in outputs.items()} == maps | shapes
     logits = model.predict([FRAMES, FLOW], verbose=0)
     np.testing.assert_allclose(outputs["logits"], logits, atol=1e-6)
     if fusion == "late":
@@ -181,7 +184,7 @@ def test_intermediate_outputs(backbones, fusion, shapes):
 
 
 @every_fusion
-def test_one_trace_for_all_sizes(backbones, fusion):
+def test_one_trace_for_all_sizes(backbones, fusion, traced):
     model, traces = build(backbones, fusion=fusion, num_frames=None), []
     specs = [tf.TensorSpec((None, None, 32, 32, channels)) for channels in (3, 4)]
 

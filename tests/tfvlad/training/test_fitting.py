@@ -1,4 +1,5 @@
 import csv
+import os
 import re
 import shutil
 import signal
@@ -15,6 +16,8 @@ from tests.conftest import KERAS_MAJOR, PROJECT
 from tests.helpers import MemoryClips, tiny_backbone
 from tfvlad.models import action_vlad, average_pooling, ta_vlad
 from tfvlad.training import FeatureCache, Stage, fit_in_stages, predict_logits
+
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 TRAINING = MemoryClips.random(8, num_frames=2)
 VALIDATION = MemoryClips.random(5, num_frames=2, seed=1)
@@ -39,7 +42,6 @@ def fit(folder, *, stages=STAGES, **options):
     cache = FeatureCache(folder / "features")
     history = fit_in_stages(
         model,
-        backbone,
         TRAINING,
         VALIDATION,
         folder,
@@ -139,7 +141,7 @@ class TestRun:
         assert set(logs) == {"stage1", "stage2"}
 
     def test_ends_with_the_best_epoch_on_the_validation_clips(self, run):
-        folder, backbone, model, history, recorder = run
+        folder, _, model, history, recorder = run
         for stage in (1, 2):
             model.load_weights(folder / f"stage{stage}.keras")
             rows = [row for row in history if row["stage"] == stage]
@@ -157,7 +159,6 @@ class TestRun:
         cached = predict_logits(
             model,
             VALIDATION,
-            backbone=backbone,
             freed_block="block2",
             cache=FeatureCache(folder / "features"),
         )
@@ -169,6 +170,8 @@ class TestRun:
     def test_interrupted_run_ends_the_same(self, run, tmp_path, stage, epoch):
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path, callbacks=[StopAt(stage, epoch)])
+        before = (tmp_path / "history.csv").read_text()
+        os.link(tmp_path / "history.csv", tmp_path / "before.csv")
         recorder = Recorder()
         backbone, model, history = fit(tmp_path, callbacks=[recorder])
         # It goes on from the last finished epoch.
@@ -176,6 +179,8 @@ class TestRun:
         assert rows_without_time(history) == rows_without_time(run[3])
         with open(tmp_path / "history.csv", newline="") as file:
             assert rows_without_time(csv.DictReader(file)) == rows_without_time(history)
+        # The file was replaced, not written anew in its place: a kill leaves no half of it.
+        assert (tmp_path / "before.csv").read_text() == before
         run[2].load_weights(run[0] / "stage2.keras")
         expected = weights_by_layer(run[1], run[2])
         assert changed(expected, weights_by_layer(backbone, model)) == set()
@@ -198,7 +203,10 @@ class TestRun:
             ({"batch_size": 4}, "batch_size: 3 there, 4 here"),
             ({"num_cached_crops": 3}, "num_cached_crops: 2 there, 3 here"),
             ({"cache": None}, "cache_dtype: 'float32' there, None here"),
-            ({"stages": (replace(STAGES[0], epochs=4), STAGES[1])}, "stages"),
+            (
+                {"stages": (replace(STAGES[0], epochs=4), STAGES[1])},
+                "stages.1.epochs: 3 there, 4 here",
+            ),
         ],
     )
     def test_other_settings(self, run, options, names):
@@ -208,7 +216,7 @@ class TestRun:
         with pytest.raises(ValueError, match=re.escape(message)) as error:
             fit(folder, **options)
         assert names in str(error.value)
-        assert str(error.value).endswith("the same settings and data to go on.")
+        assert str(error.value).endswith("or the same settings to go on.")
         assert (folder / "state.npz").read_bytes() == state
 
     def test_finished_run_needs_no_features(self, run, tmp_path):
@@ -221,11 +229,11 @@ class TestRun:
         cache = FeatureCache(run[0] / "features")
         options = {"stages": STAGES, "batch_size": 3, "cache": cache, "num_cached_crops": 2}
         relabeled = MemoryClips(TRAINING.frames, TRAINING.labels[::-1], names=TRAINING.names)
-        with pytest.raises(ValueError, match=r"left as it is \(labels\)"):
-            fit_in_stages(model, backbone, relabeled, VALIDATION, run[0], **options)
+        with pytest.raises(ValueError, match=r"left as it is \(labels: "):
+            fit_in_stages(model, relabeled, VALIDATION, run[0], **options)
         backbone.model.set_weights([weight + 1 for weight in backbone.model.get_weights()])
-        with pytest.raises(ValueError, match=r"left as it is \(backbone\)"):
-            fit_in_stages(model, backbone, TRAINING, VALIDATION, run[0], **options)
+        with pytest.raises(ValueError, match=r"left as it is \(backbone: "):
+            fit_in_stages(model, TRAINING, VALIDATION, run[0], **options)
 
 
 def test_run_stopped_by_a_callback_is_finished(tmp_path):
@@ -259,7 +267,6 @@ def test_what_is_trained_in_each_stage(tmp_path):
     )
     fit_in_stages(
         model,
-        backbone,
         TRAINING,
         VALIDATION,
         tmp_path,
@@ -293,9 +300,7 @@ def test_several_labels_without_a_cache(tmp_path):
     model = average_pooling(backbone, 3, num_frames=2, dropout=0.0)
     stages = [Stage(epochs=2, learning_rate=0.1, freed_block="block2")]
     before = weights_by_layer(backbone, model)
-    history = fit_in_stages(
-        model, backbone, training, validation, tmp_path, stages=stages, batch_size=3
-    )
+    history = fit_in_stages(model, training, validation, tmp_path, stages=stages, batch_size=3)
     assert {"loss", "auc", "val_loss", "val_auc"} <= set(history[0])
     assert changed(before, weights_by_layer(backbone, model)) == {
         ("conv2", 0),
@@ -318,9 +323,7 @@ class TestErrors:
         model.get_layer("logits").set_weights([kernel * stage.pop("factor", 1), bias])
         stages = [Stage(**{"epochs": 2, "learning_rate": 0.1, **stage})]
         cache = FeatureCache(folder / "features")
-        return fit_in_stages(
-            model, backbone, training, validation, folder, stages=stages, cache=cache
-        )
+        return fit_in_stages(model, training, validation, folder, stages=stages, cache=cache)
 
     @pytest.mark.parametrize("name", ["training", "validation"])
     def test_empty_source(self, tmp_path, name):
@@ -344,10 +347,9 @@ class TestErrors:
                 fit(tmp_path, **{name: 0})
 
     def test_backbone_without_blocks(self, tmp_path):
-        backbone, model = make_model()
-        bare = replace(backbone, blocks={})
+        model = average_pooling(replace(tiny_backbone(), blocks={}), 3, num_frames=2)
         with pytest.raises(ValueError, match="'tiny' names no blocks"):
-            fit_in_stages(model, bare, TRAINING, VALIDATION, tmp_path)
+            fit_in_stages(model, TRAINING, VALIDATION, tmp_path)
 
     def test_unknown_layers(self, tmp_path):
         message = "`trainable_layers` must name layers of 'average_pooling', which has ['logits']."
@@ -361,7 +363,8 @@ class TestErrors:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "epoch"), [(1, 2), (2, 1)])
-def test_killed_run_ends_the_same(run, tmp_path, stage, epoch):
+def test_killed_run_ends_the_same(tmp_path, traced, stage, epoch):
+    whole_backbone, whole, expected = fit(tmp_path / "whole")
     code = f"""
     import os, signal, sys
     from pathlib import Path
@@ -377,15 +380,14 @@ def test_killed_run_ends_the_same(run, tmp_path, stage, epoch):
     test_fitting.fit(Path(sys.argv[1]), callbacks=[Kill({stage}, {epoch})])
     """
     result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "run")],
         capture_output=True,
         text=True,
         cwd=PROJECT,
         check=False,
     )
     assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
-    backbone, model, history = fit(tmp_path)
-    assert rows_without_time(history) == rows_without_time(run[3])
-    run[2].load_weights(run[0] / "stage2.keras")
-    expected = weights_by_layer(run[1], run[2])
-    assert changed(expected, weights_by_layer(backbone, model)) == set()
+    backbone, model, history = fit(tmp_path / "run")
+    assert rows_without_time(history) == rows_without_time(expected)
+    before = weights_by_layer(whole_backbone, whole)
+    assert changed(before, weights_by_layer(backbone, model)) == set()

@@ -22,7 +22,7 @@ def model(backbone):
 def test_frozen_and_trained_part(backbone, freed_block, num_frames):
     model = action_vlad(backbone, 3, num_frames=num_frames, num_clusters=4, alpha=5.0)
     clips = MemoryClips.random(2).frames.astype("float32")
-    frozen, trained = frozen_part(backbone, freed_block), trained_part(model, backbone, freed_block)
+    frozen, trained = frozen_part(backbone, freed_block), trained_part(model, freed_block)
     maps = np.array(frozen(clips.reshape(-1, 32, 32, 3)))
     logits = trained(maps.reshape(2, 3, *maps.shape[1:]))
     np.testing.assert_allclose(np.array(logits), np.array(model(clips)), atol=1e-5)
@@ -32,12 +32,12 @@ def test_frozen_and_trained_part(backbone, freed_block, num_frames):
     assert layer.weights
 
 
-def test_the_last_maps_are_the_same_whatever_stage_2_frees(backbone, tmp_path):
+def test_the_last_maps_are_the_same_whatever_stage_2_frees(model, tmp_path):
     source = MemoryClips.random(3)
-    direct = frozen_features(FeatureCache(tmp_path / "a"), backbone, source, None)
+    direct = frozen_features(FeatureCache(tmp_path / "a"), model, source, None)
     cache = FeatureCache(tmp_path / "b")
     for block in ("block1", "block2"):
-        found = frozen_features(cache, backbone, source, None, later_freed_block=block)
+        found = frozen_features(cache, model, source, None, later_freed_block=block)
         assert [path.name for path in found.paths] == [path.name for path in direct.paths]
     np.testing.assert_allclose(found[2], direct[2], atol=1e-4)
     # Decoded for the whole backbone, and for the first of the blocks on the way to it: not again.
@@ -55,7 +55,6 @@ def test_predict_logits(backbone, model, tmp_path, test_crops):
         logits = predict_logits(
             model,
             source,
-            backbone=backbone,
             freed_block=freed_block,
             cache=FeatureCache(tmp_path),
         )
@@ -67,7 +66,7 @@ def test_predict_logits(backbone, model, tmp_path, test_crops):
 def test_cached_features_serve_other_models(backbone, model, tmp_path):
     source, cache = MemoryClips.random(3), FeatureCache(tmp_path)
     for built in (model, average_pooling(backbone, 3, num_frames=3)):
-        predict_logits(built, source, backbone=backbone, cache=cache)
+        predict_logits(built, source, cache=cache)
     assert len(source.decoded) == 3
 
 
@@ -79,7 +78,7 @@ def test_one_bag(backbone, model, tmp_path, is_cached, freed_block):
     longer = action_vlad(backbone, 3, num_frames=15, num_clusters=4, alpha=5.0)
     longer.set_weights(model.get_weights())
     expected = np.array(longer(source.frames.reshape(2, 15, 32, 32, 3).astype("float32")))
-    options = {"backbone": backbone, "cache": FeatureCache(tmp_path)} if is_cached else {}
+    options = {"cache": FeatureCache(tmp_path)} if is_cached else {}
     logits = predict_logits(model, source, freed_block=freed_block, one_bag=True, **options)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     averaged = predict_logits(model, source)

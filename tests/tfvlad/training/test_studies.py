@@ -7,8 +7,7 @@ import pytest
 
 from tests.helpers import MemoryClips, tiny_backbone
 from tests.tfvlad.layers import equations
-from tfvlad import backbones, models
-from tfvlad.cli.ablation import variant_options
+from tfvlad import backbones, models, studies
 from tfvlad.training import (
     FeatureCache,
     PairedStreams,
@@ -46,9 +45,10 @@ def build(model_name, streams, **options):
     return builder(*streams, C, num_frames=T, **known)
 
 
-def trained(model, streams, training, validation, folder, *, fixed_centers=False):
+def trained(model, training, validation, folder, *, fixed_centers=False):
     """The changed weights of the layers, and the cached predictions after both stages."""
-    block = list(streams[0].blocks)[-1] if streams[0].blocks else None
+    blocks = list(models.parts_of(model).backbones[0].blocks)
+    block = blocks[-1] if blocks else None
     stages = [replace(stage, epochs=1) for stage in ta_vlad_stages(block)]
     if fixed_centers:
         stages[1] = replace(stages[1], trainable_layers=stages[0].trainable_layers)
@@ -56,12 +56,10 @@ def trained(model, streams, training, validation, folder, *, fixed_centers=False
         stages = stages[:1]
     cache = FeatureCache(folder / "features")
     options = {"stages": stages, "batch_size": 3, "cache": cache, "num_cached_crops": 1}
-    history = fit_in_stages(model, streams, training, validation, folder, **options)
+    history = fit_in_stages(model, training, validation, folder, **options)
     assert [row["stage"] for row in history] == [number + 1 for number in range(len(stages))]
     assert all(np.isfinite(row["loss"]) for row in history)
-    return predict_logits(
-        model, validation, backbone=streams, freed_block=stages[-1].freed_block, cache=cache
-    )
+    return predict_logits(model, validation, freed_block=stages[-1].freed_block, cache=cache)
 
 
 def weights_of(model, layer):
@@ -143,7 +141,11 @@ VARIANTS = {
 
 
 # Other sizes and settings of variants that the quick tests train too.
-_SLOW = {"bidirectional:units=3", "ta-vlad:alpha=auto", "ta-vlad:intra-normalize=false"}
+_SLOW = {
+    "bidirectional:units=3": {"units": 3},
+    "ta-vlad:alpha=auto": {"alpha": "auto"},
+    "ta-vlad:intra-normalize=false": {"intra_normalize": False},
+}
 
 
 @pytest.mark.parametrize(
@@ -151,11 +153,12 @@ _SLOW = {"bidirectional:units=3", "ta-vlad:alpha=auto", "ta-vlad:intra-normalize
     [pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in VARIANTS],
 )
 def test_variant(variant, tmp_path):
-    options = variant_options(variant)
+    changes = studies.VARIANTS[variant.partition(":")[0]].changes
+    options = {**changes, **_SLOW.get(variant, {})}
     backbone = tiny_backbone()
     if options.get("freeze_attention"):
         backbone = backbones.with_frozen_copy(backbone, "block2")
-    name = options.pop("model_name")
+    name = options.pop("model")
     model = build(name, [backbone], **options)
     fixed = options.get("fixed_centers", False)
     # Layer by layer: Keras 2.15 sorts a model's weights by what is trained.
@@ -163,7 +166,7 @@ def test_variant(variant, tmp_path):
         layer for layer in (*model.layers, *backbone.model.layers) if layer.name != "backbone"
     ]
     before = {layer.name: layer.get_weights() for layer in layers}
-    logits = trained(model, [backbone], TRAINING, VALIDATION, tmp_path, fixed_centers=fixed)
+    logits = trained(model, TRAINING, VALIDATION, tmp_path, fixed_centers=fixed)
 
     assert model.get_layer("logits").kernel.shape == (VARIANTS[variant], C)
     assert logits.shape == (3, C)
@@ -197,7 +200,7 @@ def test_fixed_centers_stay_where_k_means_set_them(tmp_path):
         backbone = tiny_backbone()
         model = build("action-vlad", [backbone])
         folder = tmp_path / str(fixed)
-        trained(model, [backbone], TRAINING, VALIDATION, folder, fixed_centers=fixed)
+        trained(model, TRAINING, VALIDATION, folder, fixed_centers=fixed)
         last = weights_of(model, "vlad")
         model.load_weights(folder / "stage1.keras")
         same = all(map(np.array_equal, weights_of(model, "vlad"), last))
@@ -210,7 +213,7 @@ def test_flow_stream(name, tmp_path):
     model = build(name, [stream])
     assert model.input_shape == (None, T, 32, 32, 2 * FLOW_FRAMES)
     validation = flow_of(VALIDATION)
-    logits = trained(model, [stream], flow_of(TRAINING), validation, tmp_path)
+    logits = trained(model, flow_of(TRAINING), validation, tmp_path)
     clips = zip(*maps_of(stream, validation.frames.astype("float32")), strict=True)
     if name == "average-pooling":
         descriptors = [features.mean(axis=(0, 1)) for _, features in clips]
@@ -226,7 +229,7 @@ def test_aggregated_layer(layer, shape, tmp_path):
     backbone = backbones.aggregate_at(tiny_backbone(), layer)
     assert backbone.model.output_shape[1:] == shape
     model = build("action-vlad", [backbone])
-    logits = trained(model, [backbone], TRAINING, VALIDATION, tmp_path)
+    logits = trained(model, TRAINING, VALIDATION, tmp_path)
     assert model.get_layer("logits").kernel.shape == (K * shape[-1], C)
     clips = zip(*maps_of(backbone, VALIDATION.frames.astype("float32")), strict=True)
     descriptors = [action_vlad_descriptor(model, "vlad", *clip) for clip in clips]
@@ -239,7 +242,7 @@ def test_two_streams(fusion, tmp_path):
     model = models.two_stream(*streams, C, fusion=fusion, num_frames=T, num_clusters=K, alpha=5.0)
     validation = PairedStreams([VALIDATION, flow_of(VALIDATION)])
     training = PairedStreams([TRAINING, flow_of(TRAINING)])
-    logits = trained(model, streams, training, validation, tmp_path)
+    logits = trained(model, training, validation, tmp_path)
     assert model.get_layer("logits").kernel.shape == (2 * K * D, C)
 
     rgb, flow = (

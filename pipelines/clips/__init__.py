@@ -1,0 +1,1 @@
+"""Records -> clips: sampling of frames, crops, augmentation, clip sources."""

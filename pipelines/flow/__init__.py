@@ -1,0 +1,1 @@
+"""Optical flow: computed of videos, kept as images."""

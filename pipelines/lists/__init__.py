@@ -1,0 +1,1 @@
+"""Folders, CSV files and data sets' lists -> records of labelled clips."""

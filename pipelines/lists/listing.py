@@ -1,0 +1,154 @@
+"""What readers of lists share: files that a list names, its lines, groups and empty classes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from pipelines.lists.records import VideoRecord, file_identity
+from pipelines.video.frame_folders import is_frame_folder, is_frame_name
+from pipelines.video.names import VIDEO_SUFFIXES, without_video_suffix
+
+_logger = logging.getLogger(__name__)
+
+# <source video>_<class>_<visible body>_<camera motion>_np<people>_<view>_<quality>_<number>
+_HMDB51_ATTRIBUTES = r"_[a-z]_[a-z]{2}_np\d+_[a-z]{2}_[a-z]{3}_\d+"
+_UCF101_NAME = re.compile(r"v_(?P<group>.+_g\d+)_c\d+")
+
+
+class Listing:
+    """The files a list names: joins them with their root and finds missing and repeated ones.
+
+    Where a listed file is missing, the frame folder of its name without suffix is taken.
+
+    Args:
+        root: folder that the names are relative to.
+        file_suffix: appended to every name, such as ".h5" for the features of the listed videos.
+            Some of these may be missing, since broken videos have none: see
+            `pipelines.features.feature_index.drop_without_features`.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], file_suffix: str = ""):
+        self.root = root
+        self.file_suffix = file_suffix
+        self.first: dict[tuple, str] = {}
+        self.missing: list[str] = []
+
+    def add(self, name: str, where: str, segment: tuple = (None, None)) -> str:
+        path = os.path.join(self.root, name + self.file_suffix)
+        is_missing = not os.path.isfile(path)
+        if is_missing and not self.file_suffix and is_frame_folder(without_video_suffix(path)):
+            path, is_missing = without_video_suffix(path), False
+        key = (file_identity(path), *segment)
+        if key in self.first:
+            raise ValueError(f"{where}: {name} is listed twice, first in {self.first[key]}.")
+        self.first[key] = where
+        if is_missing:
+            self.missing.append(f"{name} ({where})")
+        return path
+
+    def check(self) -> None:
+        if self.missing and (not self.file_suffix or len(self.missing) == len(self.first)):
+            raise ValueError(
+                f"{len(self.missing)} of {len(self.first)} listed videos are missing below "
+                f"{self.root or '.'}, first: {self.missing[0]}."
+            )
+
+
+def videos_below(folder: str | os.PathLike[str], file_suffix: str = "") -> list[str]:
+    """Lists the video files and frame folders in a folder and those below it, sorted.
+
+    With a suffix, the files `<video><file_suffix>` instead. Names that begin with a dot are passed
+    over.
+    """
+    paths = []
+    for base, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if not file_suffix and any(map(is_frame_name, names)):
+            paths.append(base)
+        paths += [
+            os.path.join(base, name)
+            for name in names
+            if name.endswith(file_suffix)
+            and not name.startswith(".")
+            and os.path.splitext(name.removesuffix(file_suffix))[1].lower() in VIDEO_SUFFIXES
+        ]
+    return sorted(paths)
+
+
+def find_videos(
+    videos: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    root: str | os.PathLike[str] | None = None,
+) -> tuple[list[str], str]:
+    """Finds the videos to make something of, and the folder whose tree that mirrors.
+
+    Args:
+        videos: a folder, all videos in which and below are taken; one video; or several.
+        root: the folder that they lie below; by default the folder, or the one that holds all.
+
+    Raises:
+        ValueError: when there is no video, or one does not lie below `root`.
+    """
+    if not isinstance(videos, str | os.PathLike):
+        paths = [os.fspath(video) for video in videos]
+        if not paths:
+            raise ValueError("`videos` must name at least one video. Received: an empty list.")
+        root = root or os.path.commonpath([os.path.dirname(os.path.abspath(p)) for p in paths])
+    elif os.path.isdir(videos) and not is_frame_folder(os.fspath(videos)):
+        paths, root = videos_below(os.fspath(videos)), root or videos
+        if not paths:
+            raise ValueError(f"There is no video below {os.fspath(videos)}.")
+    elif os.path.exists(videos):
+        paths, root = [os.fspath(videos)], root or os.path.dirname(videos) or os.curdir
+    else:
+        raise ValueError(f"There is no folder or video {os.fspath(videos)}.")
+    for path in paths:
+        if os.path.relpath(path, root).split(os.sep)[0] == os.pardir:
+            raise ValueError(f"Every video must lie below {root}. Received: {path}.")
+    return paths, os.fspath(root)
+
+
+def video_stem(path: str | os.PathLike[str]) -> str:
+    """Returns a video's name without folder and suffix, also of a file `<video>.h5` beside it."""
+    name = os.path.basename(path)
+    stem, _ = os.path.splitext(name)
+    shorter = without_video_suffix(stem)
+    return without_video_suffix(name) if shorter == stem else shorter
+
+
+def list_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+    """Yields where each line that is not empty stands, and the line."""
+    if not os.path.isfile(path):
+        raise ValueError(f"The list does not exist: {path}.")
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield f"{path}, line {number}", line.strip()
+
+
+def source_group(path: str | os.PathLike[str], class_name: str | None = None) -> str | None:
+    """Names the source video of a clip, from HMDB51's (JHMDB's) and UCF101's file names.
+
+    HMDB51's clips of one film share its name over all classes; UCF101 numbers its 25 source groups
+    in each class. None for any other name. The features of a clip, `<video>.h5`, are of its group.
+    """
+    name = video_stem(path)
+    if match := _UCF101_NAME.fullmatch(name):
+        return match["group"]
+    if class_name and (
+        match := re.fullmatch(f"(.+)_{re.escape(class_name)}{_HMDB51_ATTRIBUTES}", name)
+    ):
+        return match[1]
+    return None
+
+
+def warn_of_empty_classes(
+    records: Iterable[VideoRecord], class_names: Sequence[str], source: str | os.PathLike[str]
+) -> None:
+    used = {label for record in records for label in record.labels}
+    empty = [name for i, name in enumerate(class_names) if i not in used]
+    if empty:
+        names = ", ".join(empty)
+        _logger.warning("%d classes have no videos in %s: %s.", len(empty), source, names)

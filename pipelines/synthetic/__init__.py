@@ -1,0 +1,1 @@
+"""Videos and still images that are drawn, with labels."""

@@ -1,0 +1,1 @@
+"""Video files and frame folders: checked, decoded, encoded, streamed, seen live."""

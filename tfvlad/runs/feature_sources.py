@@ -1,0 +1,63 @@
+"""The clips of extracted features that a run's model sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from pipelines.features.clips import FeatureClipSource
+from pipelines.features.feature_set import FeatureSet
+from pipelines.lists.records import VideoRecord
+from tfvlad.runs.config import DataPaths, FeatureRunConfig
+from tfvlad.runs.settings import FeatureSettings
+from tfvlad.training import predict_on_features
+
+# What two feature sets must share for a model to take one in the place of the other.
+_OF_THE_SAME_KIND = (
+    *("network", "layer", "fingerprint", "frame_step", "window_frames"),
+    *("image_size", "short_side"),
+)
+
+
+def feature_folders(data: DataPaths, settings: FeatureSettings) -> list[str]:
+    """The feature sets that a model takes."""
+    return [data.data, data.attended or data.data] if settings.attends else [data.data]
+
+
+def feature_source(
+    config: FeatureRunConfig,
+    folders: Sequence[str],
+    records: tuple[VideoRecord, ...],
+    *,
+    seed: int = 0,
+) -> FeatureClipSource:
+    """The clips of a run's model from feature sets like its own.
+
+    Raises:
+        ValueError: when a set was extracted in another way.
+    """
+    for known, folder in zip(config.feature_sets, folders, strict=True):
+        trained_on, found = FeatureSet(**known), FeatureSet.load(folder)
+        for name in _OF_THE_SAME_KIND:
+            there, here = getattr(trained_on, name), getattr(found, name)
+            if there != here:
+                raise ValueError(
+                    f"'{folder}' holds other features than the model was trained on: {name} is "
+                    f"{here}, and {there} there."
+                )
+    return FeatureClipSource(
+        records,
+        config.class_names,
+        folders,
+        num_steps=config.settings.step_counts,
+        chunk_frames=config.chunk_frames,
+        multi_label=config.multi_label,
+        seed=seed,
+    )
+
+
+def predict_clips(model: keras.Model, source: FeatureClipSource, num_chunks: int) -> np.ndarray:
+    """Scores of all clips, from mirrored chunks too where the features have them."""
+    return predict_on_features(model, source, num_chunks=num_chunks, flipped=source.has_flipped)

@@ -1,0 +1,1 @@
+"""A search while it runs: its processes, its folder, its trials."""
