@@ -105,8 +105,7 @@ def head_of(model: keras.Model) -> keras.Model:
     if not backbones:
         raise ValueError(f"'{model.name}' has no backbone in front of a head.")
     maps = [compat.first_output(layer) for layer in backbones]
-    inputs = maps if len(maps) > 1 else maps[0]
-    head = keras.Model(inputs, _output(model), name=f"{model.name}_head")
+    head = keras.Model(one_or_all(maps), _output(model), name=f"{model.name}_head")
     return _as_long_as(model, head)
 
 
@@ -135,6 +134,14 @@ def with_num_frames(model: keras.Model, num_frames: int | None) -> keras.Model:
             with_num_frames(layer, num_frames) if isinstance(layer, keras.Model) else layer
         ),
     )
+
+
+def one_or_all(tensors: list[Any]) -> Any:
+    """The tensor of a model with one input, the list of one with several.
+
+    Keras warns when a model made from a list of one tensor is called with that tensor.
+    """
+    return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _output(model: keras.Model) -> Any:
@@ -185,7 +192,7 @@ def intermediate_outputs(model: keras.Model, names: list[str] | None = None) -> 
         )
     outputs = {name: tensors[name] for name in names or tensors}
     inputs = [compat.first_input(layer) for layer in parts_of(model).backbone_layers]
-    inputs = inputs or model.inputs
+    inputs = one_or_all(inputs or model.inputs)
     part = keras.Model(inputs, outputs, name=f"{model.name}_intermediates")
     return _as_long_as(model, part)
 

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from tfvlad import compat
 from tfvlad.layers import FramewiseBackbone, NetVLAD
 from tfvlad.models import parts_of
+from tfvlad.models.assembly import one_or_all
 from tfvlad.training.feature_cache import save_array
 
 # A backbone sees so many frames at a time. Of 224 pixels, VGG-16's largest map of them has 0.2 GB.
@@ -62,15 +63,13 @@ def initialize_clusters(
     inputs = [entrance for entrance, _ in readers]
     # The maps themselves are no output of a model that begins with them: a copy is.
     encoded = [keras.layers.Activation("linear")(_encoded(layer)) for layer in layers]
-    encoder = keras.Model(inputs[0] if len(inputs) == 1 else inputs, encoded)
+    encoder = keras.Model(one_or_all(inputs), encoded)
     generator = np.random.default_rng(seed)
     num_clips = _num_clips(dataset)
     drawn: list[list[np.ndarray]] = [[] for _ in layers]
     for batch in dataset:
         streams = [read(stream) for (_, read), stream in zip(readers, _streams(batch), strict=True)]
-        clips = tf.nest.flatten(
-            encoder(streams[0] if len(streams) == 1 else streams, training=False)
-        )
+        clips = tf.nest.flatten(encoder(one_or_all(streams), training=False))
         for found, maps in zip(drawn, clips, strict=True):
             for clip in np.asarray(maps, "float32").reshape(len(maps), -1, maps.shape[-1]):
                 share = min(len(clip), -(-num_descriptors // num_clips))

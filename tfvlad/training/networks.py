@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfvlad.backbones import Backbone
 from tfvlad.layers import FramewiseBackbone
 from tfvlad.models import head_of, parts_of, with_num_frames
+from tfvlad.models.assembly import one_or_all
 from tfvlad.training.clip_source import ClipSource
 from tfvlad.training.feature_cache import CachedClips, ClipFeatures, FeatureCache, StreamFeatures
 from tfvlad.training.streams import PairedStreams, streams_of
@@ -49,9 +50,8 @@ def trained_part(model: keras.Model, freed_block: str | None) -> keras.Model:
         shape = (frames.shape[1], *frozen.output_shape[1:])
         inputs.append(keras.Input(shape, name=f"maps_{number}"))
         maps.append(FramewiseBackbone(freed, name=f"freed_blocks_{number}")(inputs[-1]))
-    one = len(inputs) == 1
-    logits = head(maps[0] if one else maps)
-    return keras.Model(inputs[0] if one else inputs, logits, name=f"{model.name}_trained")
+    logits = head(one_or_all(maps))
+    return keras.Model(one_or_all(inputs), logits, name=f"{model.name}_trained")
 
 
 def frozen_features(
@@ -155,5 +155,5 @@ def _view_mean(network: keras.Model, clips: Any) -> np.ndarray:
         views = [[s.reshape(batch, -1, *s.shape[3:]) for s in streams]]
     else:
         views = [[s[:, view] for s in streams] for view in range(shape[0])]
-    logits = [network.predict_on_batch(v[0] if len(v) == 1 else v) for v in views]
+    logits = [network.predict_on_batch(one_or_all(v)) for v in views]
     return np.mean(logits, axis=0)
