@@ -93,14 +93,15 @@ class NumberOr(click.ParamType):
         self.word = word
 
     def convert(self, value: Any, parameter: Any, context: click.Context | None) -> float | str:
-        if value == self.word:
+        written = self.word.replace("_", "-")
+        if value in (written, self.word):
             return self.word
         try:
             number = float(value)
         except ValueError:
             number = 0.0
         if not 0 < number < float("inf"):
-            self.fail(f'{value!r} is neither a positive number nor "{self.word}".')
+            self.fail(f'{value!r} is neither a positive number nor "{written}".')
         return number
 
 

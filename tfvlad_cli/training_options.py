@@ -174,11 +174,30 @@ _VIDEO = (
         default=None,
         help=shown("Of each frame's VLAD, before TA-VLAD's GRU.", "intra-normalize"),
     ),
+    click.option(
+        "--input-scale",
+        type=NumberOr("sqrt_channels"),
+        help=shown(
+            "TA-VLAD's VLAD vectors are multiplied by it before the GRU, a positive number or "
+            '"sqrt-channels".',
+            1.0,
+        ),
+    ),
+    click.option(
+        "--update-bias",
+        type=click.FloatRange(-20, 20),
+        help=shown("First value of the GRU's update gate; more is a longer memory.", 2.0),
+    ),
     click.option("--bidirectional", is_flag=True, help="A second GRU reads the frames backwards."),
     click.option(
         "--attention/--no-attention",
         default=None,
         help="Top-down attention: by default on for TA-VLAD and off for ActionVLAD.",
+    ),
+    click.option(
+        "--attention-temperature",
+        type=_POSITIVE,
+        help=shown("More spreads the attention over more locations; 1 is the paper's.", 4.0),
     ),
     click.option(
         "--freeze-attention",

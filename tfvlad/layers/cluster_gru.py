@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfvlad import ops
+
+
+@keras.saving.register_keras_serializable(package="tfvlad")
+class UpdateGateBias(keras.initializers.Initializer):
+    """First biases of a GRU, `(2, 3U)` with `reset_after=True`: those of the update gate alone.
+
+    A state that nothing else moves keeps the share `sigmoid(value)` of itself from frame to frame.
+
+    Args:
+        value: of the update gate's biases; the other gates' are zero.
+    """
+
+    def __init__(self, value: float = 0.0):
+        self.value = value
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        bias = np.zeros(shape)
+        bias[0, : shape[-1] // 3] = self.value  # the gates are update, reset, candidate
+        return tf.constant(bias, dtype or "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return {"value": self.value}
 
 
 class ClusterGRU(keras.layers.Layer):
@@ -25,6 +49,7 @@ class ClusterGRU(keras.layers.Layer):
         units: int,
         *,
         bidirectional: bool = False,
+        update_bias: float = 0.0,
         return_sequences: bool = False,
         return_state: bool = False,
         **kwargs: Any,
@@ -34,12 +59,13 @@ class ClusterGRU(keras.layers.Layer):
             raise ValueError(f"`units` must be a positive integer. Received: units={units}.")
         self.units = units
         self.bidirectional = bidirectional
+        self.update_bias = update_bias
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.supports_masking = True
 
     @abstractmethod
-    def _add_gru_weight(self, name: str, shape: tuple, initializer: str, clusters: Any) -> Any:
+    def _add_gru_weight(self, name: str, shape: tuple, initializer: Any, clusters: Any) -> Any:
         """Add a weight that has the given shape in one GRU."""
 
     @abstractmethod
@@ -70,7 +96,7 @@ class ClusterGRU(keras.layers.Layer):
         shapes = {
             "kernel": ((channels, 3 * self.units), "glorot_uniform"),
             "recurrent_kernel": ((self.units, 3 * self.units), "orthogonal"),
-            "bias": ((2, 3 * self.units), "zeros"),
+            "bias": ((2, 3 * self.units), UpdateGateBias(self.update_bias)),
         }
         kernel, recurrent_kernel, bias = (
             self._add_gru_weight(f"{name}_{part}", shape, initializer, clusters)
@@ -142,6 +168,7 @@ class ClusterGRU(keras.layers.Layer):
             **super().get_config(),
             "units": self.units,
             "bidirectional": self.bidirectional,
+            "update_bias": self.update_bias,
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
         }

@@ -26,6 +26,7 @@ class SeparateGRUs(ClusterGRU):
         units: size U of the state of a cluster.
         bidirectional: a second GRU of each cluster reads the frames from last to first; the states
             are concatenated to 2U.
+        update_bias: see `SharedGRU`.
         return_sequences: return the state after each frame instead of the last one.
         return_state: return `(output, state)`; the state can be given back as `initial_state` to go
             on with the next frames.
@@ -55,7 +56,7 @@ class SeparateGRUs(ClusterGRU):
 
     # Clusters come first, (K, B, F), as the batched product takes them.
 
-    def _add_gru_weight(self, name: str, shape: tuple, initializer: str, clusters: Any) -> Any:
+    def _add_gru_weight(self, name: str, shape: tuple, initializer: Any, clusters: Any) -> Any:
         def stacked(shape: Any, dtype: Any = None) -> tf.Tensor:
             # One initializer gives every cluster the same numbers in Keras 3.
             draws = [keras.initializers.get(initializer) for _ in range(shape[0])]

@@ -12,6 +12,8 @@ from tfvlad import compat, ops
 
 _REDUCTIONS = ("sum", "mean")
 _NORMALIZATIONS = ("softmax", "sigmoid", "min_max", "relu_sum")
+# The others are the same for the map times a number.
+_WITH_TEMPERATURE = ("softmax", "sigmoid")
 
 
 @keras.saving.register_keras_serializable(package="tfvlad")
@@ -20,7 +22,7 @@ class TopDownAttention(keras.layers.Layer):
 
     ```
     s_c  = W_c . mean_i f_i + b_c        p = argmax_c s_c
-    M(i) = sum_l W_{p,l} f_{l,i}         attention = softmax_i M(i)
+    M(i) = sum_l W_{p,l} f_{l,i}         attention = softmax_i (M(i) / temperature)
     ```
 
     `W` and `b` are the dense layer with which the backbone classifies objects. The argmax has no
@@ -33,6 +35,8 @@ class TopDownAttention(keras.layers.Layer):
             and leaves the softmax nearly uniform, so the sum is the default.
         normalization: "softmax" over the positions (the paper's), "sigmoid" of each position,
             "min_max" (to [0, 1] in each frame), or "relu_sum" (positive part, divided by its sum).
+        temperature: the map is divided by it before a softmax or a sigmoid; above 1 the attention
+            is spread over more locations. The paper's is 1.
 
     Call arguments:
         features: the last feature map after its activation.
@@ -60,6 +64,7 @@ class TopDownAttention(keras.layers.Layer):
         *,
         reduction: str = "sum",
         normalization: str = "softmax",
+        temperature: float = 1.0,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -76,9 +81,19 @@ class TopDownAttention(keras.layers.Layer):
                 f"`normalization` must be one of {_NORMALIZATIONS}. "
                 f"Received: normalization={normalization!r}."
             )
+        if not temperature > 0:
+            raise ValueError(
+                f"`temperature` must be positive. Received: temperature={temperature}."
+            )
+        if temperature != 1 and normalization not in _WITH_TEMPERATURE:
+            raise ValueError(
+                f"`temperature` has no effect on normalization={normalization!r}. "
+                f"Received: temperature={temperature}. Leave it out."
+            )
         self.num_objects = num_objects
         self.reduction = reduction
         self.normalization = normalization
+        self.temperature = temperature
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -112,7 +127,7 @@ class TopDownAttention(keras.layers.Layer):
         locations = tf.reduce_prod(shape[2:-1])
         flat = tf.reshape(features, [shape[0], shape[1], locations, features.shape[-1]])
         activation = ops.class_activation_map(flat, self.kernel, self.bias, self.reduction)
-        attention = ops.normalize_map(activation, self.normalization)
+        attention = ops.normalize_map(activation / self.temperature, self.normalization)
         return tf.cast(tf.reshape(attention, shape[:-1]), self.compute_dtype)
 
     def set_classifier(self, kernel: np.ndarray, bias: np.ndarray) -> None:
@@ -144,4 +159,5 @@ class TopDownAttention(keras.layers.Layer):
             "num_objects": self.num_objects,
             "reduction": self.reduction,
             "normalization": self.normalization,
+            "temperature": self.temperature,
         }

@@ -20,6 +20,7 @@ def action_vlad(
     num_clusters: int = 64,
     alpha: float | str = 1000.0,
     attention: bool = False,
+    attention_temperature: float = 4.0,
     dropout: float = 0.5,
     name: str = "action_vlad",
 ) -> keras.Model:
@@ -36,6 +37,7 @@ def action_vlad(
         alpha: sharpness of the assignments, see `tfvlad.layers.NetVLAD`.
         attention: weight the locations by top-down attention ("TA-ActionVLAD"); the backbone needs
             a classifier.
+        attention_temperature: see `ta_vlad`.
         dropout: rate in front of the dense layer.
         name: the model's name.
 
@@ -52,7 +54,11 @@ def action_vlad(
     vlad = ActionVLAD(num_clusters, alpha=alpha, return_assignments=True, name="vlad")
 
     def aggregate(maps: StreamMaps) -> Any:
-        weights = top_down_attention(backbone, maps.attended) if attention else None
+        weights = (
+            top_down_attention(backbone, maps.attended, attention_temperature)
+            if attention
+            else None
+        )
         descriptor, _ = vlad(maps.pre_activation, weights)
         return descriptor
 

@@ -8,7 +8,7 @@ from tfvlad.backbones import Backbone
 from tfvlad.layers import TopDownAttention
 
 
-def top_down_attention(backbone: Backbone, features: Any) -> Any:
+def top_down_attention(backbone: Backbone, features: Any, temperature: float) -> Any:
     """Attention `(B, T, h, w)` over the backbone's features, starting from its classifier."""
     if backbone.classifier_kernel is None or backbone.classifier_bias is None:
         raise ValueError(
@@ -18,6 +18,7 @@ def top_down_attention(backbone: Backbone, features: Any) -> Any:
         )
     layer = TopDownAttention(
         backbone.classifier_kernel.shape[-1],
+        temperature=temperature,
         name="attention",
         # A decoupled attention is not fine-tuned.
         trainable=not backbone.has_frozen_copy,

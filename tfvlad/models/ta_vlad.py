@@ -8,6 +8,7 @@ import keras
 
 from tfvlad.backbones import Backbone
 from tfvlad.layers import DescriptorNormalization, NetVLAD, SeparateGRUs, SharedGRU
+from tfvlad.layers.cluster_gru import UpdateGateBias
 from tfvlad.models.assembly import StreamMaps, clip_model
 from tfvlad.models.attention import top_down_attention
 
@@ -24,9 +25,12 @@ def ta_vlad(
     units: int = 256,
     alpha: float | str = 1000.0,
     attention: bool = True,
+    attention_temperature: float = 4.0,
     temporal: str = "shared_gru",
     bidirectional: bool = False,
     intra_normalize: bool = True,
+    input_scale: float | str = 1.0,
+    update_bias: float = 2.0,
     dropout: float = 0.5,
     name: str = "ta_vlad",
 ) -> keras.Model:
@@ -44,14 +48,21 @@ def ta_vlad(
         units: size U of a cluster's state, or of a flattened GRU's.
         alpha: sharpness of the assignments, see `tfvlad.layers.NetVLAD`.
         attention: False leaves every location the same weight ("VLAD-GRU").
+        attention_temperature: the class activation map is divided by it before the softmax. The
+            paper's is 1, which leaves 2 of MobileNetV2's 49 locations.
         temporal: what follows the clusters over time: "shared_gru"; "separate_grus", K GRUs with
             weights of their own; or "flattened_gru", one `keras.layers.GRU` on the K vectors of a
             frame as one of length K*D. Its last state has no clusters left to intra-normalise: the
             descriptor is the state, L2-normalised, U long.
         bidirectional: a second GRU reads the frames backwards, 2U in the place of U.
-        intra_normalize: L2-normalise each cluster's vector of a frame, times the square root of D,
-            before the GRU. The paper does not say; the raw vectors are so small (the attention of a
-            frame sums to 1 over all its clusters) that the GRU hardly trains on them.
+        intra_normalize: L2-normalise each cluster's vector of a frame before the GRU. The paper
+            does not say; the raw vectors are so small (the attention of a frame sums to 1 over all
+            its clusters) that the GRU hardly trains on them.
+        input_scale: the vectors are multiplied by it before the GRU, a number or "sqrt_channels",
+            the square root of D. At the paper's learning rate the latter drives half of the update
+            gates to 0 or 1 within 20 steps.
+        update_bias: first value of the GRU's update gate, see `tfvlad.layers.SharedGRU`. The paper
+            does not say: Keras' is 0.
         dropout: rate in front of the dense layer.
         name: the model's name.
 
@@ -60,7 +71,7 @@ def ta_vlad(
 
     Raises:
         ValueError: when attention is asked of a backbone that has no classifier, or `temporal` is
-            unknown.
+            unknown, or `input_scale` another word.
 
     Reference:
         Sudhakaran and Lanz, "Top-down Attention Recurrent VLAD Encoding for Action Recognition in
@@ -70,6 +81,11 @@ def ta_vlad(
     """
     if temporal not in _TEMPORAL:
         raise ValueError(f"`temporal` must be one of {_TEMPORAL}. Received: temporal={temporal!r}.")
+    if isinstance(input_scale, str) and input_scale != "sqrt_channels":
+        raise ValueError(
+            '`input_scale` must be a number or "sqrt_channels". '
+            f"Received: input_scale={input_scale!r}."
+        )
     vlad = NetVLAD(
         num_clusters,
         alpha=alpha,
@@ -80,16 +96,21 @@ def ta_vlad(
     )
 
     def aggregate(maps: StreamMaps) -> Any:
-        weights = top_down_attention(backbone, maps.attended) if attention else None
+        weights = (
+            top_down_attention(backbone, maps.attended, attention_temperature)
+            if attention
+            else None
+        )
         vectors, _ = vlad(maps.pre_activation, weights)
-        scale = backbone.num_channels**0.5 if intra_normalize else 1.0
+        scale = backbone.num_channels**0.5 if input_scale == "sqrt_channels" else input_scale
         vectors = keras.layers.Rescaling(scale, name="frame_vlad")(vectors)
         if temporal == "flattened_gru":
-            states = _flattened_gru(vectors, units, bidirectional)
+            states = _flattened_gru(vectors, units, bidirectional, update_bias)
         else:
             gru = _CLUSTER_GRUS[temporal](
                 units,
                 bidirectional=bidirectional,
+                update_bias=update_bias,
                 return_sequences=True,
                 return_state=True,
                 name=temporal,
@@ -100,12 +121,18 @@ def ta_vlad(
     return clip_model(backbone, num_classes, num_frames, dropout, aggregate, name)
 
 
-def _flattened_gru(vectors: Any, units: int, bidirectional: bool) -> Any:
+def _flattened_gru(vectors: Any, units: int, bidirectional: bool, update_bias: float) -> Any:
     """The last state `(B, 1, U)` of one GRU over `(B, T, K, D)`, the K vectors joined."""
     num_clusters, channels = vectors.shape[2:]
     # Not the number of frames: the layer must suit clips of another number.
     flat = keras.layers.Reshape((-1, num_clusters * channels), name="flat_vlad")(vectors)
-    gru = keras.layers.GRU(units, return_sequences=True, return_state=True, name="flattened_gru")
+    gru = keras.layers.GRU(
+        units,
+        bias_initializer=UpdateGateBias(update_bias),
+        return_sequences=True,
+        return_state=True,
+        name="flattened_gru",
+    )
     if bidirectional:
         gru = keras.layers.Bidirectional(gru, name="flattened_gru")
     _, *states = gru(flat)

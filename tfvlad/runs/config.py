@@ -12,7 +12,7 @@ import cattrs
 from cattrs.preconf.json import make_converter
 
 from pipelines.storage.owned_folder import OwnedFolder
-from tfvlad.runs.earlier_configs import from_version_0
+from tfvlad.runs.earlier_configs import from_version_0, with_values_of_then
 from tfvlad.runs.settings import FeatureSettings, VideoSettings
 from tfvlad.runs.settings.views import VIEWS
 from tfvlad.training import Stage
@@ -164,6 +164,7 @@ def load_config(
             raise ValueError(f"version {version}, and this is version {VERSION}")
         if "feature_sets" in values:
             return _converter.structure(values, FeatureRunConfig)
+        values["settings"] = with_values_of_then(values["settings"])
         return _converter.structure(values, RunConfig)
     except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
         raise ValueError(

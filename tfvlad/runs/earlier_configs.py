@@ -41,6 +41,26 @@ def from_version_0(values: Mapping[str, Any], recipe: Stage | None = None) -> di
     }
 
 
+def with_values_of_then(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run on videos, with those that came later at the values of its time.
+
+    Args:
+        settings: as config.json has them.
+    """
+    entry = MODELS.get(settings.get("model", ""))
+    takes = entry.takes if entry else ()
+    attends = settings.get("attention")
+    if attends is None:
+        attends = settings.get("model") == "ta-vlad"
+    of_then: dict[str, Any] = {}
+    if "update_bias" in takes:
+        is_normalized = settings.get("intra_normalize", True)
+        of_then |= {"input_scale": "sqrt_channels" if is_normalized else 1.0, "update_bias": 0.0}
+    if "attention" in takes and attends:
+        of_then["attention_temperature"] = 1.0
+    return {**of_then, **settings}
+
+
 def _video_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     model, streams = values["model"], values.get("streams", ["rgb"])
     sizes = ("num_clusters", "units", "alpha", "dropout")

@@ -38,11 +38,17 @@ def _vlad_arguments() -> dict[str, Any]:
 
 
 def _gru_arguments() -> dict[str, Any]:
-    return {"units": 5, "bidirectional": True, "return_sequences": True, "return_state": True}
+    return {
+        "units": 5,
+        "bidirectional": True,
+        "update_bias": 2,
+        "return_sequences": True,
+        "return_state": True,
+    }
 
 
 def _attention_arguments() -> dict[str, Any]:
-    return {"num_objects": 7, "reduction": "mean", "normalization": "sigmoid"}
+    return {"num_objects": 7, "reduction": "mean", "normalization": "sigmoid", "temperature": 4}
 
 
 def _backbone_arguments() -> dict[str, Any]:

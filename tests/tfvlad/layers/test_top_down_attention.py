@@ -25,7 +25,7 @@ def attend(features, layer, kernel=None):
     activation = equations.class_activation_map(
         features, kernel, layer.bias.numpy(), layer.reduction
     )
-    return equations.normalize_map(activation, layer.normalization)
+    return equations.normalize_map(activation / layer.temperature, layer.normalization)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,15 @@ def test_equals_the_equations(reduction, normalization):
     features = normal(2, 3, 5, D)
     attention = layer(features)
     assert attention.shape == (2, 3, 5)
+    for b, t in np.ndindex(2, 3):
+        expected = attend(features[b, t], layer)
+        np.testing.assert_allclose(attention[b, t], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalization", ["softmax", "sigmoid"])
+def test_temperature(normalization):
+    layer, features = make_layer(normalization=normalization, temperature=3.0), normal(2, 3, 5, D)
+    attention = layer(features)
     for b, t in np.ndindex(2, 3):
         expected = attend(features[b, t], layer)
         np.testing.assert_allclose(attention[b, t], expected, rtol=1e-4, atol=1e-5)
@@ -105,6 +114,14 @@ def test_wrong_choice(argument):
     message = rf"`{argument}` must be one of \(.*\)\. Received: {argument}='max'\."
     with pytest.raises(ValueError, match=message):
         TopDownAttention(NUM_OBJECTS, **{argument: "max"})
+
+
+def test_wrong_temperature():
+    with pytest.raises(ValueError, match=r"`temperature` must be positive\. Received: temp.*=0\."):
+        TopDownAttention(NUM_OBJECTS, temperature=0)
+    message = r"`temperature` has no effect on normalization='min_max'\. Received: temperature=2\."
+    with pytest.raises(ValueError, match=message):
+        TopDownAttention(NUM_OBJECTS, normalization="min_max", temperature=2)
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3), (1, 2, 3, 4, 5, 6), (None, None, 49, None)])

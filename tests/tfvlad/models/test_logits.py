@@ -43,10 +43,10 @@ def randomize(model, *layers):
         layer.set_weights([normal(*w.shape, seed=n) for n, w in enumerate(layer.get_weights())])
 
 
-def attention_of(model, features):
+def attention_of(model, features, temperature=4.0):
     """Class activation maps of one clip's features `(T, N, D)`."""
     kernel, bias = weights_of(model, "attention")
-    maps = [equations.class_activation_map(frame, kernel, bias) for frame in features]
+    maps = [equations.class_activation_map(frame, kernel, bias) / temperature for frame in features]
     return np.array([equations.softmax(frame) for frame in maps])
 
 
@@ -79,14 +79,18 @@ def test_action_vlad(attention):
     assert_logits(model, descriptors)
 
 
-def frame_vectors(model, backbone, attention=True, intra_normalize=True):
+def frame_vectors(
+    model, backbone, attention=True, intra_normalize=True, *, scale=1.0, temperature=4.0
+):
     """What the GRU reads of each clip, `(T, K, D)`."""
     for pre_activation, features in zip(*maps_of(backbone), strict=True):
-        weights = attention_of(model, features) if attention else np.ones((3, 16))
+        weights = np.ones((3, 16))
+        if attention:
+            weights = attention_of(model, features, temperature)
         frames = []
         for frame, weight in zip(equations.unit_rows(pre_activation), weights, strict=True):
             encoded = equations.vlad(frame, *weights_of(model, "vlad"), weights=weight)
-            frames.append(equations.unit_rows(encoded) * np.sqrt(6) if intra_normalize else encoded)
+            frames.append(scale * (equations.unit_rows(encoded) if intra_normalize else encoded))
         yield np.array(frames)
 
 
@@ -185,6 +189,43 @@ def test_ta_vlad(attention, intra_normalize, bidirectional):
     assert_logits(model, descriptors)
 
 
+def test_other_scale_and_temperature():
+    backbone = tiny_backbone()
+    arguments = {"input_scale": "sqrt_channels", "attention_temperature": 0.5}
+    model = ta_vlad(backbone, 3, units=5, **arguments, **SMALL)
+    randomize(model, "shared_gru", "logits")
+    gru, descriptors = weights_of(model, "shared_gru"), []
+    for frames in frame_vectors(model, backbone, scale=np.sqrt(6), temperature=0.5):
+        states = np.array([last_state(x, gru) for x in np.moveaxis(frames, 1, 0)])
+        descriptors.append(equations.unit(equations.unit_rows(states).ravel()))
+    assert_logits(model, descriptors)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("temporal", ["shared_gru", "separate_grus", "flattened_gru"])
+def test_first_bias_of_the_update_gate(temporal, bidirectional):
+    model = ta_vlad(
+        tiny_backbone(),
+        3,
+        units=5,
+        temporal=temporal,
+        bidirectional=bidirectional,
+        update_bias=1.5,
+        **SMALL,
+    )
+    biases = [w for w in weights_of(model, temporal) if w.shape[-2:] == (2, 15)]
+    assert len(biases) == 1 + bidirectional
+    for bias in biases:
+        np.testing.assert_array_equal(bias[..., 0, :5], 1.5)
+        assert np.count_nonzero(bias) == bias[..., 0, :5].size
+
+
+def test_unknown_scale():
+    message = "`input_scale` must be a number or \"sqrt_channels\". Received: input_scale='sqrt'."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ta_vlad(tiny_backbone(), 3, input_scale="sqrt")
+
+
 def test_attention_starts_from_the_classifier():
     backbone = tiny_backbone()
     for model in (ta_vlad(backbone, 3), action_vlad(backbone, 3, attention=True)):
@@ -206,9 +247,16 @@ def test_defaults_are_the_papers():
         "temporal": "shared_gru",
         "bidirectional": False,
         "intra_normalize": True,
+        # Ours, see docs/results.md.
+        **{"attention_temperature": 4.0, "input_scale": 1.0, "update_bias": 2.0},
         "name": "ta_vlad",
     }
-    assert defaults(action_vlad) == {**vlad, "attention": False, "name": "action_vlad"}
+    assert defaults(action_vlad) == {
+        **vlad,
+        "attention": False,
+        "attention_temperature": 4.0,
+        "name": "action_vlad",
+    }
     for build in (average_pooling, max_pooling):
         assert defaults(build) == {"num_frames": 25, "dropout": 0.5, "name": build.__name__}
 

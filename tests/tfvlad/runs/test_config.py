@@ -120,6 +120,7 @@ class TestVersion0:
             alpha=50.0,
             dropout=0.25,
             attention=True,
+            attention_temperature=1.0,
             freeze_attention=True,
             backbone="resnet18",
             weights=None,
@@ -159,6 +160,23 @@ class TestVersion0:
         other = replace(same, settings=replace(same.settings, optimizer="sgd"))
         with pytest.raises(ValueError, match=r"\(settings\.optimizer: None there, 'sgd' here\)"):
             owned_run_folder(tmp_path).check_settings(other.to_dict())
+
+    @pytest.mark.parametrize(
+        ("model", "options", "then"),
+        [
+            ("ta-vlad", {}, ("sqrt_channels", 0.0, 1.0)),
+            ("ta-vlad", {"intra_normalize": False}, (1.0, 0.0, 1.0)),
+            ("ta-vlad", {"attention": False}, ("sqrt_channels", 0.0, 4.0)),
+            ("action-vlad", {"attention": True}, (1.0, 2.0, 1.0)),
+            ("action-vlad", {}, (1.0, 2.0, 4.0)),
+            ("average-pooling", {}, (1.0, 2.0, 4.0)),
+        ],
+    )
+    def test_settings_that_came_later(self, model, options, then, tmp_path):
+        values = {**VERSION_0, "model": model, "model_options": options, "freeze_attention": False}
+        settings = load_config(written(tmp_path, values)).settings
+        found = (settings.input_scale, settings.update_bias, settings.attention_temperature)
+        assert found == then
 
     def test_one_stage_and_no_options_that_came_later(self, tmp_path):
         training = {"stages": [STAGE], "batch_size": 4, "seed": 5}

@@ -25,6 +25,10 @@ SETTINGS = {
         units=4,
         freeze_attention=True,
         freed_block="conv_1",
+        # What was meant before there were these settings.
+        input_scale="sqrt_channels",
+        update_bias=0.0,
+        attention_temperature=1.0,
     ),
     "two_stream": VideoSettings(
         **VIDEO_SETTINGS,

@@ -26,11 +26,15 @@ class ModelEntry:
 
 
 _VLAD = {"num_clusters", "alpha"}
-_RECURRENT = {"units", "temporal", "bidirectional", "intra_normalize"}
+_ATTENTION = {"attention", "attention_temperature"}
+_RECURRENT = {
+    *("units", "temporal", "bidirectional"),
+    *("intra_normalize", "input_scale", "update_bias"),
+}
 
 MODELS: dict[str, ModelEntry] = {
-    "ta-vlad": ModelEntry(models.ta_vlad, "videos", frozenset({*_VLAD, *_RECURRENT, "attention"})),
-    "action-vlad": ModelEntry(models.action_vlad, "videos", frozenset({*_VLAD, "attention"})),
+    "ta-vlad": ModelEntry(models.ta_vlad, "videos", frozenset({*_VLAD, *_RECURRENT, *_ATTENTION})),
+    "action-vlad": ModelEntry(models.action_vlad, "videos", frozenset({*_VLAD, *_ATTENTION})),
     "average-pooling": ModelEntry(models.average_pooling, "videos"),
     "max-pooling": ModelEntry(models.max_pooling, "videos"),
     "two-stream": ModelEntry(models.two_stream, "videos", frozenset({*_VLAD, "fusion"})),

@@ -44,8 +44,14 @@ class VideoSettings:
             ("shared_gru") or separate ones ("separate_grus"), or one state of them all
             ("flattened_gru").
         intra_normalize: L2-normalise the clusters of each frame's VLAD before the GRU.
+        input_scale: the clusters' vectors are multiplied by it before the GRU, a positive number,
+            or "sqrt_channels" for the square root of D.
+        update_bias: first value of the GRU's update gate; above 0 a state outlives frames in which
+            its cluster is empty.
         bidirectional: a second GRU reads the frames backwards.
         attention: top-down attention; None for the model's own choice: TA-VLAD has it.
+        attention_temperature: the class activation map is divided by it before the softmax; 1 is
+            the paper's, more spreads the attention over more locations.
         fusion: of the two streams: their descriptors ("concat") or their feature maps ("early").
             Streams that are trained alone are fused by `tfvlad.studies.fuse`.
         dropout: share of the values dropped in front of the classifier.
@@ -93,8 +99,11 @@ class VideoSettings:
     units: int = setting(256, minimum=1)
     temporal: str = setting("shared_gru", choices=("shared_gru", "flattened_gru", "separate_grus"))
     intra_normalize: bool = True
+    input_scale: float | str = setting(1.0, above=0, choices=("sqrt_channels",))
+    update_bias: float = setting(2.0, minimum=-20, maximum=20)
     bidirectional: bool = False
     attention: bool | None = None
+    attention_temperature: float = setting(4.0, above=0)
     fusion: str = setting("concat", choices=("concat", "early"))
     dropout: float = setting(0.5, minimum=0, below=1)
     freeze_attention: bool = False
@@ -125,13 +134,17 @@ class VideoSettings:
         takes = MODELS[self.model].takes
         two_streams = self.model == "two-stream"
         of_model = f"model={self.model!r}"
-        for name in ("temporal", "intra_normalize", "bidirectional", "attention", "fusion"):
+        for name in (
+            *("temporal", "intra_normalize", "input_scale", "update_bias", "bidirectional"),
+            *("attention", "fusion"),
+        ):
             if name not in takes:
                 self._refuse(name, of_model)
         if "num_clusters" not in takes:
             self._refuse("fixed_centers", of_model)
         if not self.has_attention:
-            self._refuse("freeze_attention", "a model without attention")
+            for name in ("freeze_attention", "attention_temperature"):
+                self._refuse(name, "a model without attention")
         if two_streams:
             self._refuse("stream", of_model)
         if "flow" not in self.streams:
