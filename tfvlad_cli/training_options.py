@@ -146,6 +146,16 @@ _VIDEO = (
     ),
     click.option("--clusters", "num_clusters", type=_COUNT, help=shown("Action words K.", 64)),
     click.option(
+        "--segments",
+        "num_segments",
+        type=_COUNT,
+        help=shown(
+            "Of a clip, whose descriptors are joined in their order; of ActionVLAD and average "
+            "pooling.",
+            1,
+        ),
+    ),
+    click.option(
         "--alpha",
         type=NumberOr("auto"),
         help=shown('Sharpness, a positive number or "auto".', 1000.0),

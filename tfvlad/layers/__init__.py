@@ -10,6 +10,7 @@ from tfvlad.layers.framewise_backbone import FramewiseBackbone
 from tfvlad.layers.image_normalization import ImageNormalization
 from tfvlad.layers.mean_score import MeanScore
 from tfvlad.layers.net_vlad import NetVLAD
+from tfvlad.layers.segment_pooling import SegmentPooling
 from tfvlad.layers.separate_gru import SeparateGRUs
 from tfvlad.layers.shared_gru import SharedGRU
 from tfvlad.layers.top_down_attention import TopDownAttention
@@ -24,6 +25,7 @@ __all__ = [
     "ImageNormalization",
     "MeanScore",
     "NetVLAD",
+    "SegmentPooling",
     "SeparateGRUs",
     "SharedGRU",
     "TopDownAttention",

@@ -13,6 +13,7 @@ from tfvlad.layers import (
     AttentionLSTM,
     DescriptorNormalization,
     NetVLAD,
+    SegmentPooling,
     SeparateGRUs,
     SharedGRU,
 )
@@ -40,6 +41,8 @@ def streaming_model(
     * ActionVLAD: the sum over the frames of each cluster's residuals, before any norm; average and
       maximum pooling likewise. With `decay=1` the scores equal the clip model's on all frames so
       far.
+    * With `num_segments`: what is summed of each of the last T frames, T being the model's. The
+      scores equal the clip model's on the last T frames, or on all of them while there are fewer.
     * TA-VLAD: the GRU's state of each cluster. The scores equal the clip model's on all frames so
       far.
     * An attention LSTM behind frame extractors (`end_to_end`): what the LSTM reads of the last T
@@ -98,7 +101,8 @@ def streaming_model(
         raise ValueError(
             f"`carry_state` is of attention LSTMs. Received: carry_state=True for '{model.name}'."
         )
-    if decay < 1 and (is_window or any(isinstance(layer, _RECURRENT) for layer in model.layers)):
+    forgets = (SegmentPooling, *_RECURRENT)
+    if decay < 1 and (is_window or any(isinstance(layer, forgets) for layer in model.layers)):
         raise ValueError(
             f"`decay` is of models that sum over time; '{model.name}' forgets by itself. "
             f"Received: decay={decay}."
@@ -128,7 +132,8 @@ def _running_graph(model: keras.Model, decay: float) -> tuple[dict[str, Any], di
     """A clip model around its aggregation over time, which becomes a step."""
     parts = parts_of(model)
     attention = parts.joint.attention
-    aggregations = [layer for layer in model.layers if isinstance(layer, (*_SUMS, *_RECURRENT))]
+    kinds = (*_SUMS, SegmentPooling, *_RECURRENT)
+    aggregations = [layer for layer in model.layers if isinstance(layer, kinds)]
     if not aggregations:
         raise ValueError(
             f"'{model.name}' cannot stream: no layer of it is known to take one frame at a time. "
@@ -153,8 +158,13 @@ def _running_graph(model: keras.Model, decay: float) -> tuple[dict[str, Any], di
     outputs: dict[str, Any] = {}
     results = []
     for layer in aggregations:
-        step = _recurrent_step if isinstance(layer, _RECURRENT) else _sum_step
-        result, old, new = step(layer, of_frame[layer.name], decay)
+        if isinstance(layer, SegmentPooling):
+            step = _segments_step(layer, of_frame[layer.name], model.inputs[0].shape[1])
+        elif isinstance(layer, _RECURRENT):
+            step = _recurrent_step(layer, of_frame[layer.name])
+        else:
+            step = _sum_step(layer, of_frame[layer.name], decay)
+        result, old, new = step
         results.append(result)
         inputs |= {x.name: x for x in old}
         outputs |= dict(zip((x.name for x in old), new, strict=True))
@@ -215,7 +225,25 @@ def _vlad_step(layer: ActionVLAD, of_frame: Any, decay: float) -> _Step:
     return normalization(new), [old], [new]
 
 
-def _recurrent_step(layer: keras.layers.Layer, of_frame: Any, decay: float) -> _Step:
+def _segments_step(layer: SegmentPooling, of_frame: Any, num_frames: int | None) -> _Step:
+    """Pools the segments of the last T frames."""
+    if num_frames is None:
+        raise ValueError(
+            "A model with segments cannot stream without a number of frames: build it with "
+            "`num_frames`. Received: num_frames=None."
+        )
+    window = keras.Input((num_frames, *of_frame.shape[2:]), name="window")
+    filled = keras.Input((num_frames,), name="filled")
+    new = [_shifted(window, of_frame), _shifted(filled, keras.ops.ones_like(filled[:, :1]))]
+    return layer(new[0], mask=new[1] > 0), [window, filled], new
+
+
+def _shifted(window: Any, new: Any) -> Any:
+    """The window `(B, T, ...)` without its oldest frame and with a new one `(B, 1, ...)`."""
+    return keras.layers.Concatenate(axis=1)([window[:, 1:], new])
+
+
+def _recurrent_step(layer: keras.layers.Layer, of_frame: Any) -> _Step:
     """Takes a recurrence one step on."""
     of_clusters = (layer.units,) if isinstance(layer, keras.layers.GRU) else None
     old = keras.Input(of_clusters or (of_frame.shape[2], layer.units), name="memory")
@@ -266,8 +294,7 @@ def _window_graph(
         states["window"] = keras.Input((num_frames, data.shape[-1]), name="window")
         one = keras.ops.ones_like(states["filled"][:, :1])
         outputs = {
-            name: keras.layers.Concatenate(axis=1)([states[name][:, 1:], new])
-            for name, new in (("filled", one), ("window", data))
+            name: _shifted(states[name], new) for name, new in (("filled", one), ("window", data))
         }
         steps = outputs["window"]
         if lstm is not None:

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from tfvlad.backbones import Backbone
-from tfvlad.layers import ActionVLAD
-from tfvlad.models.assembly import StreamMaps, clip_model
+from tfvlad.layers import ActionVLAD, DescriptorNormalization, NetVLAD, SegmentPooling
+from tfvlad.models.assembly import StreamMaps, check_segments, clip_model
 from tfvlad.models.attention import top_down_attention
 
 
@@ -18,6 +18,7 @@ def action_vlad(
     *,
     num_frames: int | None = 25,
     num_clusters: int = 64,
+    num_segments: int = 1,
     alpha: float | str = 1000.0,
     attention: bool = False,
     attention_temperature: float = 4.0,
@@ -34,6 +35,8 @@ def action_vlad(
         num_classes: number of action classes C.
         num_frames: frames of a clip, None for any number.
         num_clusters: number of action words K.
+        num_segments: the clip is cut into as many consecutive segments of equal length, whose
+            descriptors are joined in their order. With 1 the order of the frames has no influence.
         alpha: sharpness of the assignments, see `tfvlad.layers.NetVLAD`.
         attention: weight the locations by top-down attention ("TA-ActionVLAD"); the backbone needs
             a classifier.
@@ -45,13 +48,19 @@ def action_vlad(
         A functional model from RGB frames `(B, T, H, W, 3)`, values 0..255, to logits `(B, C)`.
 
     Raises:
-        ValueError: when attention is asked of a backbone that has no classifier.
+        ValueError: when attention is asked of a backbone that has no classifier, or there are fewer
+            frames than segments.
 
     Reference:
         Girdhar et al., "ActionVLAD: Learning spatio-temporal aggregation for action
         classification"; the attention: Sudhakaran and Lanz, section 4.2.
     """
-    vlad = ActionVLAD(num_clusters, alpha=alpha, return_assignments=True, name="vlad")
+    check_segments(num_segments, num_frames)
+    arguments: dict[str, Any] = {"alpha": alpha, "return_assignments": True, "name": "vlad"}
+    in_one = ActionVLAD(num_clusters, **arguments)
+    of_frames = NetVLAD(
+        num_clusters, intra_normalize=False, normalize_descriptor=False, **arguments
+    )
 
     def aggregate(maps: StreamMaps) -> Any:
         weights = (
@@ -59,7 +68,13 @@ def action_vlad(
             if attention
             else None
         )
-        descriptor, _ = vlad(maps.pre_activation, weights)
-        return descriptor
+        if num_segments == 1:
+            descriptor, _ = in_one(maps.pre_activation, weights)
+            return descriptor
+        vectors, _ = of_frames(maps.pre_activation, weights)
+        segments = SegmentPooling(num_segments, name="segments")(vectors)
+        # Each segment's clusters are clusters of the clip.
+        shape = (num_segments * num_clusters, backbone.num_channels)
+        return DescriptorNormalization(name="descriptor")(keras.layers.Reshape(shape)(segments))
 
     return clip_model(backbone, num_classes, num_frames, dropout, aggregate, name)

@@ -38,6 +38,16 @@ def check_count(name: str, value: int | None, *, or_none: bool = False) -> None:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value}.")
 
 
+def check_segments(num_segments: int, num_frames: int | None) -> None:
+    """Refuses more segments than frames."""
+    check_count("num_segments", num_segments)
+    if num_frames is not None and num_segments > num_frames:
+        raise ValueError(
+            f"`num_segments` must be at most the number of frames, {num_frames}. "
+            f"Received: num_segments={num_segments}."
+        )
+
+
 def check_dropout(dropout: float) -> None:
     """Refuses a rate outside [0, 1)."""
     if not 0 <= dropout < 1:

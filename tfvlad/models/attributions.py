@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvlad import ops
+from tfvlad.layers import SegmentPooling
 from tfvlad.models.parts import (
     FLATTENED_GRUS,
     ModelParts,
@@ -118,7 +119,7 @@ def check_attributable(model: keras.Model) -> None:
         )
     for member in parts.members:
         check_attributable(member)
-    is_known = parts.members or parts.vlad_layers
+    is_known = parts.members or parts.vlad_layers or parts.joint.segments
     if not is_known and not isinstance(parts.joint.descriptor, _POOLINGS):
         raise ValueError(
             "`frame_attributions` needs a model made by `average_pooling`, `max_pooling`, "
@@ -201,13 +202,27 @@ def _descriptor_parts(stream: StreamParts, clips: Any) -> tf.Tensor:
         return _normalized(changes, stream.descriptor.intra_normalize)
     if vlad is not None:
         changes = _frame_vlad(vlad, maps, weights)
+        if stream.segments is not None:
+            return _normalized(_in_segments(changes, stream.segments), True)
         return _normalized(changes, vlad.intra_normalize, vlad.normalize_descriptor)
     features = tf.cast(stream.features(maps), tf.float32)
+    if stream.segments is not None:
+        means = tf.reduce_mean(features, axis=(2, 3))[:, :, tf.newaxis]
+        return ops.flatten_clusters(_in_segments(means, stream.segments))
     if isinstance(stream.descriptor, keras.layers.GlobalAveragePooling3D):
         return tf.reduce_mean(features, axis=(2, 3)) / tf.cast(tf.shape(maps)[1], tf.float32)
     maxima = tf.reduce_max(features, axis=(1, 2, 3), keepdims=True)
     hits = tf.reduce_sum(tf.cast(features == maxima, tf.float32), axis=(2, 3))
     return maxima[:, :, 0, 0] * hits / tf.reduce_sum(hits, axis=1, keepdims=True)
+
+
+def _in_segments(changes: tf.Tensor, segments: SegmentPooling) -> tf.Tensor:
+    """`(B, T, K, D) -> (B, T, S*K, D)`: what each frame adds to its segment, and to the others."""
+    batch, time, clusters, channels = tf.unstack(tf.shape(changes))
+    weights = segments.frame_weights(tf.ones([1, time], tf.bool))[0]
+    # (T, S, 1, 1) * (B, T, 1, K, D)
+    placed = tf.transpose(weights)[..., tf.newaxis, tf.newaxis] * changes[:, :, tf.newaxis]
+    return tf.reshape(placed, [batch, time, segments.num_segments * clusters, channels])
 
 
 def _attention(stream: StreamParts, maps: tf.Tensor) -> tf.Tensor:

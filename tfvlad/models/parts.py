@@ -14,6 +14,7 @@ from tfvlad.layers import (
     FramewiseBackbone,
     MeanScore,
     NetVLAD,
+    SegmentPooling,
     SeparateGRUs,
     SharedGRU,
     TopDownAttention,
@@ -45,6 +46,7 @@ class StreamParts:
         attention: top-down attention.
         vlad: `NetVLAD` or `ActionVLAD`.
         frame_vlad: what scales the VLAD of each frame.
+        segments: what pools the frames of a clip's segments.
         input_dense: the dense layer in front of an LSTM of features.
         temporal: what reads frames, or features, in their order.
         descriptor: what the descriptor comes from, where that is not the VLAD layer.
@@ -61,6 +63,7 @@ class StreamParts:
     attention: TopDownAttention | None
     vlad: NetVLAD | None
     frame_vlad: Any
+    segments: SegmentPooling | None
     input_dense: Any
     temporal: Any
     descriptor: Any
@@ -178,6 +181,7 @@ def _stream(prefix: str, layers: Mapping[str, Any]) -> StreamParts:
         attention=of_type(TopDownAttention),
         vlad=of_type(NetVLAD),
         frame_vlad=own.get("frame_vlad"),
+        segments=of_type(SegmentPooling),
         input_dense=own.get("input_dense"),
         temporal=of_type(*_TEMPORAL),
         descriptor=own.get("descriptor"),

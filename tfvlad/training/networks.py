@@ -133,7 +133,8 @@ def check_one_bag(model: keras.Model) -> None:
     Raises:
         ValueError: when it does.
     """
-    temporal = parts_of(model).joint.temporal
+    joint = parts_of(model).joint
+    temporal = joint.temporal or joint.segments
     if temporal is not None:
         raise ValueError(
             f"One bag over all crops is for models that sum over time; '{model.name}' reads the "

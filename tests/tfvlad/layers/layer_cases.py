@@ -94,6 +94,9 @@ CASES = {
     "MeanScore, single label": LayerCase(lambda: _score_arguments(False, None), ((None, None, 8),)),
     "NetVLAD": LayerCase(_vlad_arguments, ((None, None, 2, 3, 8),)),
     "NetVLAD, weights": LayerCase(_vlad_arguments, ((None, None, 6, 8), (None, None, 6))),
+    "SegmentPooling": LayerCase(
+        lambda: {"num_segments": 2, "reduction": "mean"}, ((None, None, 4, 8),)
+    ),
     "SeparateGRUs": LayerCase(_gru_arguments, ((None, None, 4, 8),)),
     "SeparateGRUs, state": LayerCase(_gru_arguments, ((None, None, 4, 8), (None, 4, 10))),
     "SharedGRU": LayerCase(_gru_arguments, ((None, None, 4, 8),)),

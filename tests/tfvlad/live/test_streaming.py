@@ -37,7 +37,7 @@ def flow_backbone():
     return backbones.flow_backbone(small_backbone(), 2)
 
 
-def sharpen(model, factor=15):
+def sharpen(model, factor=12):
     """Random scores differ little: larger weights make an error visible."""
     logits = model.get_layer("logits")
     logits.set_weights([factor * logits.get_weights()[0], logits.get_weights()[1]])
@@ -309,6 +309,40 @@ def test_an_unfilled_window_is_a_shorter_one(kind):
         assert_same(outputs[length - 1]["scores"], expected, atol=1e-5)
 
 
+SEGMENTS = {
+    "average": lambda: models.average_pooling(small_backbone(), C, num_frames=T, num_segments=2),
+    "action_vlad": lambda: models.action_vlad(
+        small_backbone(), C, num_frames=T, num_clusters=4, alpha=20.0, num_segments=2
+    ),
+    "with_attention": lambda: models.action_vlad(
+        small_backbone(),
+        C,
+        num_frames=T,
+        num_clusters=4,
+        alpha=20.0,
+        attention=True,
+        num_segments=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("build", SEGMENTS.values(), ids=SEGMENTS)
+def test_segments_of_the_last_frames(build):
+    model, frames = sharpen(build()), clips(6)
+    stream = streaming_model(model)
+    outputs = play(stream, frame=frames)
+    assert_same(outputs[5]["scores"], model(frames[:, 2:]), atol=1e-5)
+    shorter = models.with_num_frames(model, 3)
+    assert_same(outputs[2]["scores"], shorter(frames[:, :3]), atol=1e-5)
+
+
+def test_segments_of_any_number_of_frames_are_refused():
+    model = models.average_pooling(small_backbone(), C, num_frames=None, num_segments=2)
+    message = r"cannot stream without a number of frames: build it with `num_frames`\. Received:"
+    with pytest.raises(ValueError, match=message):
+        streaming_model(model)
+
+
 def test_one_extractor_for_both():
     model, frames = window_model(same_extractor=True), clips(T)
     expected = model(frames)
@@ -421,7 +455,7 @@ def test_decay_out_of_range(decay):
         streaming_model(RUNNING["average"](), decay=decay)
 
 
-@pytest.mark.parametrize("build", [RECURRENT["shared_gru"], window_model])
+@pytest.mark.parametrize("build", [RECURRENT["shared_gru"], window_model, SEGMENTS["average"]])
 def test_decay_of_a_model_that_forgets_by_itself(build):
     sentence = "`decay` is of models that sum over time"
     with pytest.raises(ValueError, match=sentence):

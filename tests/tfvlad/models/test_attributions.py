@@ -43,6 +43,12 @@ MODELS = {
 MODELS["separate_grus"] = lambda: ta_vlad(
     tiny_backbone(), 3, units=5, temporal="separate_grus", bidirectional=True, **SMALL
 )
+MODELS["average_segments"] = lambda: average_pooling(
+    tiny_backbone(), 3, num_frames=3, num_segments=2
+)
+MODELS["action_vlad_segments"] = lambda: action_vlad(
+    tiny_backbone(), 3, attention=True, num_segments=2, **SMALL
+)
 MODELS["frozen_copy"] = lambda: ta_vlad(
     with_frozen_copy(tiny_backbone(), "block2"), 3, units=5, **SMALL
 )
@@ -74,7 +80,10 @@ def frame_vectors(model, clip):
         kernel, bias = weights_of(model, "attention")
         features = np.maximum(flat, 0)
         weights = np.array(
-            [equations.softmax(equations.class_activation_map(f, kernel, bias)) for f in features]
+            [
+                equations.softmax(equations.class_activation_map(f, kernel, bias) / 4.0)
+                for f in features
+            ]
         )
     vlad = weights_of(model, "vlad")
     pairs = zip(equations.unit_rows(flat), weights, strict=True)
@@ -156,6 +165,18 @@ def test_action_vlad(name):
         np.testing.assert_allclose(attributions[clip], expected, atol=1e-4)
 
 
+def test_segments():
+    """A frame adds to the clusters of its own segment alone."""
+    model = randomized("action_vlad_segments")
+    attributions, _ = frame_attributions(model, CLIPS, 1)
+    for clip, maps in enumerate(maps_of(model)):
+        placed = np.zeros((3, 8, 6))
+        for t, vectors in enumerate(frame_vectors(model, maps)):
+            segment = t * 2 // 3
+            placed[t, 4 * segment : 4 * segment + 4] = vectors
+        np.testing.assert_allclose(attributions[clip], split_logit(placed, model, 1), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "name", ["vlad_gru", "ta_vlad", "ta_vlad_raw", "ta_vlad_bidirectional", "separate_grus"]
 )
@@ -168,7 +189,7 @@ def test_ta_vlad(name):
     for clip, maps in enumerate(maps_of(model)):
         vectors = frame_vectors(model, maps)
         if name != "ta_vlad_raw":
-            vectors = equations.unit_rows(vectors) * np.sqrt(6)
+            vectors = equations.unit_rows(vectors)
         changes = np.zeros((3, 4, 10 if len(stacked) > 3 else 5))
         for k in range(4):
             gru = [weight[k] for weight in stacked] if is_separate else stacked

@@ -79,6 +79,46 @@ def test_action_vlad(attention):
     assert_logits(model, descriptors)
 
 
+@pytest.mark.parametrize("attention", [False, True])
+def test_action_vlad_of_segments(attention):
+    """VLAD of frames 0 and 1, and of frame 2, joined."""
+    backbone = tiny_backbone()
+    model = action_vlad(backbone, 3, attention=attention, num_segments=2, **SMALL)
+    randomize(model, "logits")
+    descriptors = []
+    for pre_activation, features in zip(*maps_of(backbone), strict=True):
+        weights = attention_of(model, features) if attention else np.ones((3, 16))
+        rows = equations.unit_rows(pre_activation)
+        encoded = [
+            equations.vlad(
+                rows[frames].reshape(-1, 6),
+                *weights_of(model, "vlad"),
+                weights=weights[frames].ravel(),
+            )
+            for frames in (slice(0, 2), slice(2, 3))
+        ]
+        rows = [equations.unit_rows(vectors).ravel() for vectors in encoded]
+        descriptors.append(equations.unit(np.concatenate(rows)))
+    assert descriptors[0].shape == (2 * 4 * 6,)
+    assert_logits(model, descriptors)
+
+
+def test_average_of_segments():
+    backbone = tiny_backbone()
+    model = average_pooling(backbone, 3, num_frames=3, num_segments=2)
+    randomize(model, "logits")
+    _, features = maps_of(backbone)
+    means = features.mean(axis=2)
+    assert_logits(model, np.concatenate([means[:, :2].mean(axis=1), means[:, 2]], axis=-1))
+
+
+@pytest.mark.parametrize("build", [action_vlad, average_pooling])
+def test_more_segments_than_frames(build):
+    message = "`num_segments` must be at most the number of frames, 3. Received: num_segments=4."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build(tiny_backbone(), 3, num_frames=3, num_segments=4)
+
+
 def frame_vectors(
     model, backbone, attention=True, intra_normalize=True, *, scale=1.0, temperature=4.0
 ):
@@ -253,12 +293,14 @@ def test_defaults_are_the_papers():
     }
     assert defaults(action_vlad) == {
         **vlad,
+        "num_segments": 1,
         "attention": False,
         "attention_temperature": 4.0,
         "name": "action_vlad",
     }
-    for build in (average_pooling, max_pooling):
-        assert defaults(build) == {"num_frames": 25, "dropout": 0.5, "name": build.__name__}
+    pooling = {"num_frames": 25, "dropout": 0.5}
+    assert defaults(max_pooling) == {**pooling, "name": "max_pooling"}
+    assert defaults(average_pooling) == {**pooling, "num_segments": 1, "name": "average_pooling"}
 
 
 def test_any_number_of_frames():

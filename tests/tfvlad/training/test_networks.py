@@ -86,7 +86,9 @@ def test_one_bag(backbone, model, tmp_path, is_cached, freed_block):
 
 
 def test_one_bag_has_no_order(backbone):
-    model = ta_vlad(backbone, 3, num_frames=3, num_clusters=4, units=4)
-    message = r"'ta_vlad' reads the frames in their order \(shared_gru\)"
-    with pytest.raises(ValueError, match=message):
-        predict_logits(model, MemoryClips.random(2, crops=(5,)), one_bag=True)
+    recurrent = ta_vlad(backbone, 3, num_frames=3, num_clusters=4, units=4)
+    in_segments = average_pooling(backbone, 3, num_frames=3, num_segments=2)
+    for model, layer in ((recurrent, "shared_gru"), (in_segments, "segments")):
+        message = rf"'{model.name}' reads the frames in their order \({layer}\)"
+        with pytest.raises(ValueError, match=message):
+            predict_logits(model, MemoryClips.random(2, crops=(5,)), one_bag=True)

@@ -23,7 +23,7 @@ FLOW_FRAMES = 2
 TRAINING, VALIDATION = MemoryClips.random(6), MemoryClips.random(3, seed=1)
 # The options of a model's builder.
 OPTIONS = {
-    "action-vlad": ("num_clusters", "alpha", "attention"),
+    "action-vlad": ("num_clusters", "num_segments", "alpha", "attention"),
     "ta-vlad": (
         *("num_clusters", "alpha", "attention", "units"),
         *("bidirectional", "temporal", "intra_normalize"),
@@ -79,14 +79,19 @@ def attention_of(model, features):
         return np.ones(features.shape[:-1])
     kernel, bias = weights_of(model, "attention")
     maps = [equations.class_activation_map(frame, kernel, bias) for frame in features]
-    return np.array([equations.softmax(frame) for frame in maps])
+    return np.array([equations.softmax(frame / 4.0) for frame in maps])
 
 
-def action_vlad_descriptor(model, layer, pre_activation, features):
-    weights = attention_of(model, features).ravel()
-    bag = equations.unit_rows(pre_activation).reshape(-1, pre_activation.shape[-1])
-    encoded = equations.vlad(bag, *weights_of(model, layer), weights=weights)
-    return equations.unit(equations.unit_rows(encoded).ravel())
+def action_vlad_descriptor(model, layer, pre_activation, features, num_segments=1):
+    weights, rows = attention_of(model, features), equations.unit_rows(pre_activation)
+    segment_of = np.arange(len(rows)) * num_segments // len(rows)
+    vectors = []
+    for segment in range(num_segments):
+        inside = segment_of == segment
+        bag = rows[inside].reshape(-1, rows.shape[-1])
+        encoded = equations.vlad(bag, *weights_of(model, layer), weights=weights[inside].ravel())
+        vectors.append(equations.unit_rows(encoded))
+    return equations.unit(np.concatenate(vectors).ravel())
 
 
 def ta_vlad_descriptor(model, pre_activation, features, *, intra_normalize):
@@ -95,8 +100,7 @@ def ta_vlad_descriptor(model, pre_activation, features, *, intra_normalize):
         equations.unit_rows(pre_activation), attention_of(model, features), strict=True
     ):
         encoded = equations.vlad(frame, *weights_of(model, "vlad"), weights=weights)
-        scale = np.sqrt(pre_activation.shape[-1])
-        frames.append(equations.unit_rows(encoded) * scale if intra_normalize else encoded)
+        frames.append(equations.unit_rows(encoded) if intra_normalize else encoded)
     frames = np.array(frames)  # (T, K, D)
     layers = {layer.name: layer for layer in model.layers}
     if "flattened_gru" in layers:
@@ -126,6 +130,7 @@ VARIANTS = {
     "average-pooling": D,
     "max-pooling": D,
     "action-vlad": K * D,
+    "action-vlad:segments=2": 2 * K * D,
     "fixed-centers": K * D,
     "ta-action-vlad": K * D,
     "vlad-gru": K * U,
@@ -142,6 +147,7 @@ VARIANTS = {
 
 # Other sizes and settings of variants that the quick tests train too.
 _SLOW = {
+    "action-vlad:segments=2": {"num_segments": 2},
     "bidirectional:units=3": {"units": 3},
     "ta-vlad:alpha=auto": {"alpha": "auto"},
     "ta-vlad:intra-normalize=false": {"intra_normalize": False},
@@ -183,7 +189,7 @@ def test_variant(variant, tmp_path):
         descriptors = pool(features, axis=(1, 2))
     elif name == "action-vlad":
         descriptors = [
-            action_vlad_descriptor(model, "vlad", *clip)
+            action_vlad_descriptor(model, "vlad", *clip, options.get("num_segments", 1))
             for clip in zip(pre_activation, features, strict=True)
         ]
     else:

@@ -34,8 +34,10 @@ _RECURRENT = {
 
 MODELS: dict[str, ModelEntry] = {
     "ta-vlad": ModelEntry(models.ta_vlad, "videos", frozenset({*_VLAD, *_RECURRENT, *_ATTENTION})),
-    "action-vlad": ModelEntry(models.action_vlad, "videos", frozenset({*_VLAD, *_ATTENTION})),
-    "average-pooling": ModelEntry(models.average_pooling, "videos"),
+    "action-vlad": ModelEntry(
+        models.action_vlad, "videos", frozenset({*_VLAD, *_ATTENTION, "num_segments"})
+    ),
+    "average-pooling": ModelEntry(models.average_pooling, "videos", frozenset({"num_segments"})),
     "max-pooling": ModelEntry(models.max_pooling, "videos"),
     "two-stream": ModelEntry(models.two_stream, "videos", frozenset({*_VLAD, "fusion"})),
     "attention-lstm": ModelEntry(

@@ -37,6 +37,8 @@ class VideoSettings:
         aggregate_at: name of the backbone's layer whose features are aggregated; "pooled", or of
             VGG "fc6" or "fc7", as one location; None for the last feature map.
         num_clusters: action words, K.
+        num_segments: consecutive segments of a clip whose descriptors, or averages, are joined in
+            their order, so that the order of the frames counts; of ActionVLAD and average pooling.
         alpha: sharpness of the assignments to the words, a positive number, or "auto" to take it
             from the data.
         units: size of the GRU's state for a cluster, U.
@@ -95,6 +97,7 @@ class VideoSettings:
     weights: str | None = "imagenet"
     aggregate_at: str | None = None
     num_clusters: int = setting(64, minimum=1)
+    num_segments: int = setting(1, minimum=1)
     alpha: float | str = setting(1000.0, above=0, choices=("auto",))
     units: int = setting(256, minimum=1)
     temporal: str = setting("shared_gru", choices=("shared_gru", "flattened_gru", "separate_grus"))
@@ -136,7 +139,7 @@ class VideoSettings:
         of_model = f"model={self.model!r}"
         for name in (
             *("temporal", "intra_normalize", "input_scale", "update_bias", "bidirectional"),
-            *("attention", "fusion"),
+            *("attention", "fusion", "num_segments"),
         ):
             if name not in takes:
                 self._refuse(name, of_model)
@@ -151,10 +154,16 @@ class VideoSettings:
             self._refuse("stack_frames", f"stream={self.stream!r}")
         if "rgb" not in self.streams:
             self._refuse("color_jitter", f"stream={self.stream!r}")
-        if self.one_bag and "temporal" in takes:
+        if self.one_bag and ("temporal" in takes or self.num_segments > 1):
+            model = f"{self.model} with segments" if self.num_segments > 1 else self.model
             raise ValueError(
-                f"`one_bag` is for models that sum over time, and {self.model} reads the frames in "
+                f"`one_bag` is for models that sum over time, and {model} reads the frames in "
                 "their order. Received: one_bag=True. Leave it out."
+            )
+        if self.num_segments > self.num_frames:
+            raise ValueError(
+                f"`num_segments` must be at most the number of frames, {self.num_frames}. "
+                f"Received: num_segments={self.num_segments}."
             )
 
     @property

@@ -92,6 +92,18 @@ def test_every_number_and_word_has_a_rule(kind):
         ({"stack_frames": 5}, r"`stack_frames` has no effect on stream='rgb'\."),
         ({"stream": "flow", "color_jitter": 0.1}, r"`color_jitter` has no effect on stream='flow'"),
         ({"one_bag": True}, r"`one_bag` is for models that sum over time, and ta-vlad reads the"),
+        (
+            {"model": "action-vlad", "num_segments": 4, "one_bag": True},
+            r"sum over time, and action-vlad with segments reads the frames in their order\.",
+        ),
+        ({"num_segments": 4}, r"`num_segments` has no effect on model='ta-vlad'\."),
+        (
+            {"model": "average-pooling", "num_frames": 3, "num_segments": 4},
+            r"`num_segments` must be at most the number of frames, 3\. Received: num_segments=4\.",
+        ),
+        ({"attention": False, "attention_temperature": 2.0}, r"on a model without attention\."),
+        ({"input_scale": "sqrt"}, r'`input_scale` must be a number, more than 0, or "sqrt_chan'),
+        ({"model": "action-vlad", "update_bias": 0.0}, r"`update_bias` has no effect on model="),
     ],
 )
 def test_what_is_refused_of_videos(settings, message):
@@ -117,9 +129,7 @@ def test_what_is_refused_of_features(settings, message):
 
 
 def test_sizes_are_passed_over_by_models_without_them():
-    assert VideoSettings(model="average-pooling", num_clusters=3).model_arguments() == {
-        "dropout": 0.5
-    }
+    assert VideoSettings(model="max-pooling", num_clusters=3).model_arguments() == {"dropout": 0.5}
     assert FeatureSettings(model="feature-softmax", units=3).model_arguments() == {
         "num_steps": 12,
         "dropout": 0.5,
