@@ -22,6 +22,7 @@ from .clips.video_clips import (
     VideoClipSource as VideoClipSource,
     clip_dataset as clip_dataset,
 )
+from .features.arrays import read_array as read_array
 from .features.clips import FeatureClipSource as FeatureClipSource
 from .features.extraction import (
     FeatureExtraction as FeatureExtraction,
@@ -36,6 +37,7 @@ from .features.files import (
     read_info as read_info,
     write_features as write_features,
 )
+from .features.importing import import_features as import_features
 from .features.row_dataset import feature_dataset as feature_dataset
 from .flow.extraction import (
     FlowExtraction as FlowExtraction,

@@ -1,1 +1,1 @@
-"""Features of videos on disk: extracted, written, read and sampled."""
+"""Features on disk: extracted from videos or imported from arrays, read and sampled."""

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -267,8 +267,9 @@ def _decode(
             video,
             frame_step=feature_set.frame_step,
             window_frames=feature_set.window_frames,
-            image_size=feature_set.image_size,
-            short_side=feature_set.short_side,
+            # Unknown in imported sets only.
+            image_size=cast(tuple[int, int], feature_set.image_size),
+            short_side=cast(int, feature_set.short_side),
             batch_windows=batch_windows,
         )
         try:

@@ -10,6 +10,7 @@ from typing import Any
 from pipelines.features.feature_set import FeatureFileInfo, FeatureSet
 from pipelines.features.files import read_info
 from pipelines.lists.broken import drop_broken
+from pipelines.lists.listing import feature_path
 from pipelines.lists.records import VideoRecord
 from pipelines.video.index import BrokenVideo
 
@@ -72,4 +73,6 @@ def files_of(
     """The record's file in each set: the same place in each folder, with the set's own suffix."""
     name = os.path.relpath(record.path, folders[0]).removesuffix(sets[0].file_suffix)
     others = zip(folders[1:], sets[1:], strict=True)
-    return record.path, *(os.path.join(folder, name + one.file_suffix) for folder, one in others)
+    return record.path, *(
+        feature_path(os.path.join(folder, name), one.file_suffix) for folder, one in others
+    )

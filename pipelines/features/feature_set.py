@@ -21,9 +21,13 @@ DESCRIPTION_NAME = "features.json"
 class FeatureSet:
     """How the features of a folder were made: its `features.json`.
 
+    Of arrays that were imported, `network`, `weights`, `image_size`, `short_side` and `fingerprint`
+    are None: what made them is not known.
+
     Args:
         network: name of the network.
-        layer: name of its layer.
+        layer: name of its layer; of imported arrays, the name of the array in each file, if it has
+            any.
         weights: where its weights are from; None for random ones.
         image_size: (height, width) of the network's input, pixels.
         short_side: shorter side of the frame that the centre crop was taken from, pixels.
@@ -34,27 +38,32 @@ class FeatureSet:
         format: "hdf5" or "tfrecord".
         flipped: there are features of the mirrored frames too.
         fingerprint: hash of the network and its weights.
+        frames_per_second: frame rate of the videos behind imported arrays, if it is known; None in
+            a set of videos, whose files tell it.
 
     Raises:
         ValueError: when a field is out of range, or TFRecord is to keep float16.
     """
 
-    network: str
-    layer: str
+    network: str | None
+    layer: str | None
     weights: str | None
-    image_size: tuple[int, int]
-    short_side: int
+    image_size: tuple[int, int] | None
+    short_side: int | None
     window_frames: int
     frame_step: int
     num_channels: int
     dtype: str
     format: str
     flipped: bool
-    fingerprint: str
+    fingerprint: str | None
+    frames_per_second: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image_size", tuple(self.image_size))
-        for name in ("short_side", "window_frames", "frame_step", "num_channels"):
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", tuple(self.image_size))
+        whole = ("window_frames", "frame_step", "num_channels")
+        for name in whole if self.is_imported else ("short_side", *whole):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"`{name}` must be a positive integer. Received: {name}={getattr(self, name)}."
@@ -75,6 +84,11 @@ class FeatureSet:
             )
 
     @property
+    def is_imported(self) -> bool:
+        """Whether the features are arrays that `import_features` has taken over."""
+        return self.network is None
+
+    @property
     def file_suffix(self) -> str:
         """What is appended to a video's path."""
         return FILE_SUFFIXES[self.format]
@@ -86,7 +100,7 @@ class FeatureSet:
         Raises:
             ValueError, KeyError, TypeError: when it describes no feature set.
         """
-        content = read_json(Path(path))
+        content = {"frames_per_second": None, **read_json(Path(path))}  # earlier sets lack it
         return cls(**{field.name: content[field.name] for field in fields(cls)})
 
     @classmethod
@@ -118,8 +132,8 @@ class FeatureFileInfo:
         dtype: type of the features.
         flipped: there are features of the mirrored frames too.
         num_frames: frames of the video.
-        frames_per_second: mean frame rate of the video.
-        seconds: start of each row from the video's first frame, float64 `(rows,)`.
+        frames_per_second: mean frame rate of the video; NaN where it is not known.
+        seconds: start of each row from the video's first frame, float64 `(rows,)`; NaN likewise.
     """
 
     num_channels: int
@@ -141,8 +155,15 @@ class FeatureFileInfo:
         The time of a frame between two rows is interpolated.
 
         Raises:
-            ValueError: when no frame is shown within the segment.
+            ValueError: when no frame is shown within the segment, or the file tells no times.
         """
+        if start_seconds is None and end_seconds is None:
+            return range(self.num_frames)
+        if not np.isfinite(self.frames_per_second):
+            raise ValueError(
+                f"The segment from {start_seconds} to {end_seconds} s cannot be found: these "
+                "features tell no times. Import them with `frames_per_second`."
+            )
         num_after_last = self.num_frames - (self.num_rows - 1) * frame_step
         end = self.seconds[-1] + num_after_last / self.frames_per_second
         times = np.append(self.seconds, end)

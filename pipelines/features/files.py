@@ -2,7 +2,8 @@
 
 A feature set's folder holds `features.json` and, in the tree of the videos, `<video>.h5` or
 `<video>.tfrecord`. Row r of a file describes the frames from `r * frame_step` on, `window_frames`
-of them, the last window filled up with the last frame.
+of them, the last window filled up with the last frame. In a set of arrays that were imported, the
+files are `<clip>.h5`, and times may be unknown (NaN).
 
 HDF5 files hold the datasets `features` (rows, D), `seconds` (rows,), the start of each row, and,
 where extracted, `flipped` (rows, D), of the mirrored frames; the attributes are `num_frames` and

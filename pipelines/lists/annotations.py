@@ -63,7 +63,9 @@ def read_csv(
     Args:
         path: the CSV file (UTF-8). A first row that begins with `path` is a header and may order
             the columns freely. A label such as `run|jump` stands for several classes, an empty one
-            for none. A file may be listed more than once, with different segments.
+            for none. A file may be listed more than once, with different segments. A column that
+            the header calls `group` names what clips have in common (a film, a person), see
+            `VideoRecord`; where it is empty, `source_group` does.
         root: folder that the video paths are relative to; by default the CSV's own.
         class_names: classes in the order of their indices; by default the sorted labels (by value
             where all of them are integers).
@@ -92,7 +94,7 @@ def read_csv(
             )
         start, end = _segment(row, where)
         video = listing.add(row["path"], where, (start, end))
-        group = source_group(video, labels[0] if labels else None)
+        group = row["group"] or source_group(video, labels[0] if labels else None)
         numbers = tuple(sorted({index[label] for label in labels}))
         records.append(VideoRecord(video, numbers, start, end, group))
     listing.check()
@@ -122,7 +124,7 @@ def _csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, str
                     )
                 if header:
                     continue
-            row = dict.fromkeys(known, "") | dict(zip(columns, cells, strict=False))
+            row = dict.fromkeys([*known, "group"], "") | dict(zip(columns, cells, strict=False))
             if len(cells) < 2 or not row["path"]:
                 raise ValueError(
                     f"{where}: expected path,label[,start_seconds,end_seconds]. "

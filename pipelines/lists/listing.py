@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipelines.lists.records import VideoRecord, file_identity
 from pipelines.video.frame_folders import is_frame_folder, is_frame_name
@@ -16,12 +16,16 @@ _logger = logging.getLogger(__name__)
 # <source video>_<class>_<visible body>_<camera motion>_np<people>_<view>_<quality>_<number>
 _HMDB51_ATTRIBUTES = r"_[a-z]_[a-z]{2}_np\d+_[a-z]{2}_[a-z]{3}_\d+"
 _UCF101_NAME = re.compile(r"v_(?P<group>.+_g\d+)_c\d+")
+# p<player>_<stroke>[_<kind of picture>]_s<take>
+_THETIS_ATTRIBUTES = r"(?:_[A-Za-z\d]+)?_s\d+"
+_FEATURE_SUFFIXES = (".h5", ".tfrecord")
 
 
 class Listing:
     """The files a list names: joins them with their root and finds missing and repeated ones.
 
-    Where a listed file is missing, the frame folder of its name without suffix is taken.
+    Where a listed file is missing, the frame folder of its name without suffix is taken; of
+    features, see `feature_path`.
 
     Args:
         root: folder that the names are relative to.
@@ -37,7 +41,9 @@ class Listing:
         self.missing: list[str] = []
 
     def add(self, name: str, where: str, segment: tuple = (None, None)) -> str:
-        path = os.path.join(self.root, name + self.file_suffix)
+        path = os.path.join(self.root, name)
+        if self.file_suffix:
+            path = feature_path(path, self.file_suffix)
         is_missing = not os.path.isfile(path)
         if is_missing and not self.file_suffix and is_frame_folder(without_video_suffix(path)):
             path, is_missing = without_video_suffix(path), False
@@ -57,11 +63,20 @@ class Listing:
             )
 
 
+def feature_path(video: str, file_suffix: str) -> str:
+    """Returns the file of a video's features: `<video><file_suffix>`.
+
+    Where only a file of the video's name without its suffix is there, that: features that were
+    imported are of no video file.
+    """
+    path, shorter = (f"{name}{file_suffix}" for name in (video, os.path.splitext(video)[0]))
+    return shorter if os.path.isfile(shorter) and not os.path.isfile(path) else path
+
+
 def videos_below(folder: str | os.PathLike[str], file_suffix: str = "") -> list[str]:
     """Lists the video files and frame folders in a folder and those below it, sorted.
 
-    With a suffix, the files `<video><file_suffix>` instead. Names that begin with a dot are passed
-    over.
+    With a suffix, the files that end with it instead. Names that begin with a dot are passed over.
     """
     paths = []
     for base, folders, names in os.walk(folder):
@@ -71,9 +86,12 @@ def videos_below(folder: str | os.PathLike[str], file_suffix: str = "") -> list[
         paths += [
             os.path.join(base, name)
             for name in names
-            if name.endswith(file_suffix)
-            and not name.startswith(".")
-            and os.path.splitext(name.removesuffix(file_suffix))[1].lower() in VIDEO_SUFFIXES
+            if not name.startswith(".")
+            and (
+                name.endswith(file_suffix)
+                if file_suffix
+                else os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+            )
         ]
     return sorted(paths)
 
@@ -91,31 +109,52 @@ def find_videos(
     Raises:
         ValueError: when there is no video, or one does not lie below `root`.
     """
-    if not isinstance(videos, str | os.PathLike):
-        paths = [os.fspath(video) for video in videos]
+    return find_files(videos, root, videos_below, "video")
+
+
+def find_files(
+    named: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    root: str | os.PathLike[str] | None,
+    below: Callable[[str], list[str]],
+    kind: str,
+) -> tuple[list[str], str]:
+    """Finds the files that a caller names: all in a folder and below it, one, or several.
+
+    Args:
+        named: a folder, a file, or several files.
+        root: see `find_videos`.
+        below: lists the files in a folder and below it.
+        kind: what the files are, for messages; the caller's argument is called `<kind>s`.
+
+    Raises:
+        ValueError: when there is no file, or one does not lie below `root`.
+    """
+    if not isinstance(named, str | os.PathLike):
+        paths = [os.fspath(path) for path in named]
         if not paths:
-            raise ValueError("`videos` must name at least one video. Received: an empty list.")
+            raise ValueError(f"`{kind}s` must name at least one {kind}. Received: an empty list.")
         root = root or os.path.commonpath([os.path.dirname(os.path.abspath(p)) for p in paths])
-    elif os.path.isdir(videos) and not is_frame_folder(os.fspath(videos)):
-        paths, root = videos_below(os.fspath(videos)), root or videos
+    elif os.path.isdir(named) and not is_frame_folder(os.fspath(named)):
+        paths, root = below(os.fspath(named)), root or named
         if not paths:
-            raise ValueError(f"There is no video below {os.fspath(videos)}.")
-    elif os.path.exists(videos):
-        paths, root = [os.fspath(videos)], root or os.path.dirname(videos) or os.curdir
+            raise ValueError(f"There is no {kind} below {os.fspath(named)}.")
+    elif os.path.exists(named):
+        paths, root = [os.fspath(named)], root or os.path.dirname(named) or os.curdir
     else:
-        raise ValueError(f"There is no folder or video {os.fspath(videos)}.")
+        raise ValueError(f"There is no folder or {kind} {os.fspath(named)}.")
     for path in paths:
         if os.path.relpath(path, root).split(os.sep)[0] == os.pardir:
-            raise ValueError(f"Every video must lie below {root}. Received: {path}.")
+            raise ValueError(f"Every {kind} must lie below {root}. Received: {path}.")
     return paths, os.fspath(root)
 
 
 def video_stem(path: str | os.PathLike[str]) -> str:
     """Returns a video's name without folder and suffix, also of a file `<video>.h5` beside it."""
     name = os.path.basename(path)
-    stem, _ = os.path.splitext(name)
+    stem, suffix = os.path.splitext(name)
     shorter = without_video_suffix(stem)
-    return without_video_suffix(name) if shorter == stem else shorter
+    is_video = shorter == stem and suffix not in _FEATURE_SUFFIXES
+    return without_video_suffix(name) if is_video else shorter
 
 
 def list_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
@@ -129,18 +168,19 @@ def list_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
 
 
 def source_group(path: str | os.PathLike[str], class_name: str | None = None) -> str | None:
-    """Names the source video of a clip, from HMDB51's (JHMDB's) and UCF101's file names.
+    """Names the source of a clip, from HMDB51's (JHMDB's), UCF101's and THETIS' file names.
 
     HMDB51's clips of one film share its name over all classes; UCF101 numbers its 25 source groups
-    in each class. None for any other name. The features of a clip, `<video>.h5`, are of its group.
+    in each class; THETIS names the player. None for any other name. The features of a clip,
+    `<video>.h5`, are of its group.
     """
     name = video_stem(path)
     if match := _UCF101_NAME.fullmatch(name):
         return match["group"]
-    if class_name and (
-        match := re.fullmatch(f"(.+)_{re.escape(class_name)}{_HMDB51_ATTRIBUTES}", name)
-    ):
-        return match[1]
+    for source, attributes in ((".+", _HMDB51_ATTRIBUTES), (r"p\d+", _THETIS_ATTRIBUTES)):
+        pattern = f"({source})_{re.escape(class_name or '')}{attributes}"
+        if class_name and (match := re.fullmatch(pattern, name)):
+            return match[1]
     return None
 
 

@@ -88,7 +88,11 @@ def index_videos(
 
 
 def tell_broken(
-    broken: Sequence[BrokenVideo], num_videos: int, lack: str, max_broken: int | None
+    broken: Sequence[BrokenVideo],
+    num_videos: int,
+    lack: str,
+    max_broken: int | None,
+    kind: str = "videos",
 ) -> None:
     """Says which videos something could not be made of.
 
@@ -97,13 +101,14 @@ def tell_broken(
         num_videos: all videos.
         lack: what the broken ones have none of, such as "features".
         max_broken: most videos that may be broken; by default all but one.
+        kind: what they are called.
 
     Raises:
         ValueError: when more are.
     """
     if not broken:
         return
-    told = f"{len(broken)} of {num_videos} videos are broken and have no {lack}"
+    told = f"{len(broken)} of {num_videos} {kind} are broken and have no {lack}"
     names = "".join(f"\n  {video.path}: {video.reason}" for video in broken)
     _logger.warning("%s:%s", told, names)
     limit = num_videos - 1 if max_broken is None else max_broken

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class BrokenVideoError(ValueError):
-    """A file that is no video or cannot be decoded to its end; the message says why."""
+    """A file that is no video, or no array, or cannot be read to its end; the message says why."""
 
 
 @dataclass(frozen=True)

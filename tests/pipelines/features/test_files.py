@@ -61,8 +61,12 @@ def test_feature_set_is_kept(tmp_path):
     feature_set.save(str(tmp_path / "new"))
     assert FeatureSet.load(str(tmp_path / "new")) == feature_set
     assert os.listdir(tmp_path / "new") == ["features.json"]
-    content = json.loads((tmp_path / "new" / "features.json").read_text())
-    assert content == {**SETTINGS, "image_size": [112, 112]}
+    path = tmp_path / "new" / "features.json"
+    content = json.loads(path.read_text())
+    assert content == {**SETTINGS, "image_size": [112, 112], "frames_per_second": None}
+    del content["frames_per_second"]  # as earlier versions wrote it
+    path.write_text(json.dumps(content))
+    assert FeatureSet.load(tmp_path / "new") == feature_set
     assert feature_set.file_suffix == ".h5"
     assert FeatureSet(**{**SETTINGS, "format": "tfrecord"}).file_suffix == ".tfrecord"
 

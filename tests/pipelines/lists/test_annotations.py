@@ -242,12 +242,25 @@ def test_split_refuses_shared_files(tmp_path):
         ("v_SoccerJuggling_g23_c01.avi.h5", "SoccerJuggling", "SoccerJuggling_g23"),
         ("Dr._No_1_wave_f_cm_np1_fr_med_13", "wave", "Dr._No_1"),
         ("v_SoccerJuggling_g23_c01.avi", "SoccerJuggling", "SoccerJuggling_g23"),
+        ("v_SoccerJuggling_g23_c01.h5", "SoccerJuggling", "SoccerJuggling_g23"),
+        ("p07_foreflat_s2.h5", "foreflat", "p07"),
+        ("p7_foreflat_depth_s2.avi", "foreflat", "p7"),
+        ("p7_foreflat_s2.avi", "fore", None),
+        ("p7_foreflat_s2.avi", None, None),
         ("clip_1.mp4", "stand", None),
         ("clip_1.mp4", None, None),
     ],
 )
 def test_source_group(name, class_name, group):
     assert source_group(f"some/{name}", class_name) == group
+
+
+def test_groups_of_a_csv(tmp_path):
+    write_tree(tmp_path, ["a.mp4", "b.mp4", "v_Kick_g03_c01.mp4", "d.mp4"])
+    rows = ["path,group,label", "a.mp4,anna,Kick", "b.mp4,,Kick", "v_Kick_g03_c01.mp4,,Kick"]
+    (tmp_path / "list.csv").write_text("\n".join([*rows, "d.mp4,anna,Wave"]))
+    groups = [record.group for record in read_csv(tmp_path / "list.csv").records]
+    assert groups == ["anna", None, "Kick_g03", "anna"]
 
 
 @given(
