@@ -61,6 +61,10 @@ def highlight(
     probability where a clip may have several classes. Scores are smoothed over a quarter of a
     chunk; highlights closer than that to each other become one, shorter ones are dropped.
 
+    For a model of imported arrays (`tfvlad import-features`), VIDEOS are arrays. There are no
+    frames to draw or to cut out, and where the frame rate is not known, moments are positions in
+    the array.
+
     A video that cannot be decoded is named, before all others if it cannot be opened, the others
     are highlighted, and the exit code is 1.
 
@@ -81,7 +85,7 @@ def highlight(
             continue
         result = found.to_dict()
         if not as_json:
-            _print(found.path, result, folder)
+            _print(found.path, result, folder, found.unit)
         del result["rows"]
         highlights[found.path] = result
     if as_json:
@@ -89,12 +93,17 @@ def highlight(
     sys.exit(1 if broken else 0)
 
 
-def _print(path: str, result: dict[str, Any], folder: Path) -> None:
+def _print(path: str, result: dict[str, Any], folder: Path, unit: str) -> None:
     name, probability = result["class"], result["probability"]
     click.echo(f"{path}: {name} {100 * probability:.1f} %, see {folder}")
     for row in result["intervals"]:
-        start, end = (clock_time(row[f"{edge}_seconds"]) for edge in ("start", "end"))
-        click.echo(f"  {start} - {end}  {name}  x{row['score']:.1f}")
+        start, end = row[f"start_{unit}"], row[f"end_{unit}"]
+        times = (
+            f"{clock_time(start)} - {clock_time(end)}"
+            if unit == "seconds"
+            else f"{start:.1f} - {end:.1f} {unit}"
+        )
+        click.echo(f"  {times}  {name}  x{row['score']:.1f}")
     if not result["intervals"]:
         click.echo("  no moment stands out; a lower --threshold shows more")
 

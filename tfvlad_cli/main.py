@@ -19,6 +19,10 @@ _COMMANDS = {
     "demo": ("tfvlad_cli.demo", "Make small videos, train three models on them, compare."),
     "verify": ("tfvlad_cli.verify", "Decode every video and list the broken ones."),
     "features": ("tfvlad_cli.features", "Extract a network's features of videos to disk."),
+    "import-features": (
+        "tfvlad_cli.import_features",
+        "Make a feature set of another program's arrays.",
+    ),
     "flow": ("tfvlad_cli.flow", "Compute the optical flow of videos."),
     "train": ("tfvlad_cli.train", "Train a classifier on labelled videos and test it."),
     "ablation": ("tfvlad_cli.ablation", "Train variants of a model and compare them."),
@@ -50,7 +54,7 @@ class _LazyGroup(click.Group):
             raise click.UsageError(f"`tfvlad {name}` is now `{_REMOVED[name]}`.", context)
         if name not in _COMMANDS:
             return None
-        return getattr(importlib.import_module(_COMMANDS[name][0]), name)
+        return getattr(importlib.import_module(_COMMANDS[name][0]), name.replace("-", "_"))
 
     def invoke(self, context: click.Context) -> Any:
         """Run a command; what a user can mend is one sentence, not a traceback."""

@@ -27,9 +27,10 @@ def train(context: click.Context, data: str, run: str, as_json: bool, **_: Any) 
     DATA is a folder with a sub-folder of videos for each class (or train/ and test/ with such
     sub-folders), a CSV of path,label[,start_seconds,end_seconds], or with --lists the video folder
     of HMDB51, UCF101, Charades, ActivityNet or Hollywood2; for the attention LSTM and its
-    baselines, a folder of `tfvlad features` made from these. The best epoch is chosen on videos
-    taken from the training list; the test list is read once, at the end. If it is stopped, give the
-    same command again and it continues. Several --split and --seed make a run each, and a summary.
+    baselines, a folder of `tfvlad features` or `tfvlad import-features`, or of arrays. The best
+    epoch is chosen on videos taken from the training list; the test list is read once, at the end.
+    If it is stopped, give the same command again and it continues. Several --split and --seed make
+    a run each, and a summary.
 
     \b
     Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections import Counter
@@ -28,6 +29,8 @@ from pipelines.storage.files import remove_unfinished
 from pipelines.storage.owned_folder import OwnedFolder
 from pipelines.video.index import BrokenVideo, tell_broken
 from pipelines.video.info import BrokenVideoError
+
+_logger = logging.getLogger(__name__)
 
 
 class _Array(NamedTuple):
@@ -113,6 +116,12 @@ def import_features(
                 _write(read_array(path, key), targets[path], described)
                 bar.update()
     tell_broken(broken, len(paths), "features", max_broken, "arrays")
+    if frames_per_second is None:
+        _logger.info(
+            "%s tells no times: positions are counted in features. `frames_per_second` gives "
+            "seconds.",
+            os.fspath(folder),
+        )
     return FeatureExtraction(Path(folder), len(found), described.num_channels, tuple(broken))
 
 
@@ -139,7 +148,9 @@ def import_like(
         except BrokenVideoError as error:
             broken.append(BrokenVideo(path, str(error)))
             continue
-        files[path] = os.path.join(folder, f"{len(files)}{described.file_suffix}")
+        # Of the array's own name, from which the chunks of a test are drawn.
+        name = array_stem(os.path.basename(path)) + described.file_suffix
+        files[path] = os.path.join(folder, str(len(files)), name)
         _write(array, files[path], described)
     described.save(folder)
     return files, broken
@@ -165,7 +176,8 @@ def _check(
     """What the arrays hold, and those that cannot be used."""
     found: dict[str, _Array] = {}
     reasons: dict[str, str] = {}
-    with progress_bar("Checking arrays", len(paths), disable=not progress) as bar:
+    bar = progress_bar("Checking arrays", len(paths), transient=True, disable=not progress)
+    with bar:
         for path in paths:
             try:
                 array = read_array(path, key)

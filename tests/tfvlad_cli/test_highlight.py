@@ -9,8 +9,10 @@ import pytest
 
 from pipelines.video.codec.decoding import check_video
 from pipelines.video.codec.encoding import write_video
+from pipelines.video.info import VideoInfo
 from tests.tfvlad.runs.run_folders import make_run
 from tests.tfvlad_cli.commands import assert_one_sentence, tfvlad, write_broken
+from tfvlad.evaluation import Highlight
 from tfvlad.highlights import VideoHighlights
 from tfvlad.runs import Run
 from tfvlad_cli.highlight import clock_time
@@ -151,3 +153,23 @@ def test_defaults_are_those_of_the_library():
 )
 def test_clock_time(seconds, shown):
     assert clock_time(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("unit", "line"), [("seconds", "0:01.5 - 0:03.0"), ("features", "1.5 - 3.0 features")]
+)
+def test_units(unit, line, run, tmp_path, monkeypatch):
+    """Positions in an array without times are no seconds."""
+    (tmp_path / "a.npy").touch()
+    info = VideoInfo(8, 2, 0, 0)
+    rows = [np.arange(4.0)] * 4
+    found = VideoHighlights(
+        *("a.npy", info, ("red",), np.ones(1), "red", (Highlight(1.5, 3.0, 2.0),), 2.0),
+        *(np.arange(4), *rows),
+        of_array=True,
+        unit=unit,
+    )
+    monkeypatch.setattr(Run, "highlight_all", lambda *_, **__: iter([(tmp_path, found)]))
+    result = tfvlad("highlight", run, tmp_path / "a.npy", "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.errors
+    assert result.output.splitlines()[1] == f"  {line}  red  x2.0"

@@ -9,8 +9,8 @@ from tests.tfvlad_cli.commands import assert_one_sentence, tfvlad, write_video
 from tfvlad_cli.main import cli
 
 COMMANDS = (
-    *("demo", "verify", "features", "flow", "train", "ablation", "tune", "evaluate", "compare"),
-    *("fuse", "predict", "highlight", "watch", "export", "show"),
+    *("demo", "verify", "features", "import-features", "flow", "train", "ablation", "tune"),
+    *("evaluate", "compare", "fuse", "predict", "highlight", "watch", "export", "show"),
 )
 
 

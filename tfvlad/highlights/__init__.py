@@ -1,11 +1,12 @@
-"""A video of any length -> scores over time -> highlights: moments, pictures, a clip."""
+"""A video, or an array, of any length -> scores over time -> moments, pictures, a clip."""
 
 from tfvlad.highlights.chunk_models import attention_chunk_model, clip_chunk_model
-from tfvlad.highlights.chunks import ChunkInput, ChunkModel, ChunkPredictions
+from tfvlad.highlights.chunks import ArrayInput, ChunkInput, ChunkModel, ChunkPredictions
 from tfvlad.highlights.finding import find_highlights, highlight
 from tfvlad.highlights.video_highlights import VideoHighlights
 
 __all__ = [
+    "ArrayInput",
     "ChunkInput",
     "ChunkModel",
     "ChunkPredictions",

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvlad.highlights.chunks import ChunkInput, ChunkModel
+from tfvlad.highlights.chunks import ArrayInput, ChunkInput, ChunkModel
 from tfvlad.models import frame_attributions, head_of, intermediate_outputs, parts_of
 
 
@@ -79,7 +79,7 @@ def clip_chunk_model(
 
 def attention_chunk_model(
     model: keras.Model,
-    inputs: Sequence[ChunkInput],
+    inputs: Sequence[ChunkInput | ArrayInput],
     class_names: Sequence[str],
     *,
     chunk_frames: int,

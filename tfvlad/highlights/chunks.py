@@ -17,7 +17,11 @@ from pipelines.clips.sampling import (
     num_windows,
     uniform_indices,
 )
+from pipelines.features.arrays import check_channels, read_array
+from pipelines.video.codec.decoding import check_first_frame
 from pipelines.video.codec.streaming import WindowStream
+from pipelines.video.index import BrokenVideo, index_videos
+from pipelines.video.info import BrokenVideoError, VideoInfo
 from tfvlad.evaluation import class_probabilities
 
 
@@ -37,8 +41,27 @@ class ChunkPredictions(NamedTuple):
     probabilities: np.ndarray
 
 
+class _Steps:
+    """Steps that are spread over a chunk."""
+
+    num_steps: int
+    frame_step: int
+    window_frames: int
+
+    def rows(self, chunks: np.ndarray, num_frames: int) -> np.ndarray:
+        """The rows of the steps, `(num_chunks, num_steps)`, as `FeatureClipSource` takes them.
+
+        Args:
+            chunks: frames of the chunks, `(num_chunks, chunk_frames)`.
+            num_frames: of the video.
+        """
+        frames = chunks[:, uniform_indices(chunks.shape[1], self.num_steps)]
+        count = num_windows(num_frames, self.window_frames, self.frame_step)
+        return nearest_windows(frames, count, self.frame_step, self.window_frames)
+
+
 @dataclass(frozen=True, eq=False)
-class ChunkInput:
+class ChunkInput(_Steps):
     """One input of a model: steps spread over a chunk, and the network that describes each.
 
     Args:
@@ -58,16 +81,29 @@ class ChunkInput:
     image_size: tuple[int, int]
     short_side: int
 
-    def rows(self, chunks: np.ndarray, num_frames: int) -> np.ndarray:
-        """The windows of the steps, `(num_chunks, num_steps)`, as `FeatureClipSource` takes them.
+    @property
+    def source(self) -> object:
+        """What inputs of the same features have in common."""
+        return self.network
 
-        Args:
-            chunks: frames of the chunks, `(num_chunks, chunk_frames)`.
-            num_frames: of the video.
+    def check(self, path: str | os.PathLike[str]) -> None:
+        """See that a file can be opened, before long work.
+
+        Raises:
+            BrokenVideoError: when it cannot; the message may name it.
         """
-        frames = chunks[:, uniform_indices(chunks.shape[1], self.num_steps)]
-        count = num_windows(num_frames, self.window_frames, self.frame_step)
-        return nearest_windows(frames, count, self.frame_step, self.window_frames)
+        check_first_frame(os.fspath(path))
+
+    def info(self, path: str | os.PathLike[str]) -> VideoInfo:
+        """What is known of a video, which is decoded for it.
+
+        Raises:
+            BrokenVideoError: when it cannot be decoded; the message names it.
+        """
+        (info,) = index_videos([os.fspath(path)]).values()
+        if isinstance(info, BrokenVideo):
+            raise BrokenVideoError(f"{info.path}: {info.reason}")
+        return info
 
     def read(self, path: str | os.PathLike[str], rows: np.ndarray) -> Iterator[np.ndarray]:
         """The features of each chunk's windows, `(num_rows, ...)`, chunk by chunk.
@@ -99,6 +135,68 @@ class ChunkInput:
 
 
 @dataclass(frozen=True, eq=False)
+class ArrayInput(_Steps):
+    """One input of a model: steps spread over a chunk of an array of features.
+
+    Args:
+        num_steps: of a chunk.
+        num_channels: of a row.
+        frame_step: frames of the video from one row to the next.
+        window_frames: frames that a row describes.
+        frames_per_second: of the video; None where it is not known.
+        key: name of the array in its file; None for the only one.
+    """
+
+    num_steps: int
+    num_channels: int
+    frame_step: int
+    window_frames: int
+    frames_per_second: float | None = None
+    key: str | None = None
+
+    @property
+    def source(self) -> object:
+        """What inputs of the same features have in common."""
+        return self.key
+
+    def check(self, path: str | os.PathLike[str]) -> None:
+        """See that a file can be read, before long work.
+
+        Raises:
+            BrokenVideoError: when it cannot; the message names it.
+        """
+        self._array(path)
+
+    def info(self, path: str | os.PathLike[str]) -> VideoInfo:
+        """What is known of the video behind an array; without a frame rate, of a row a second.
+
+        Raises:
+            BrokenVideoError: when the array cannot be used; the message names it.
+        """
+        num_frames = len(self._array(path)) * self.frame_step
+        return VideoInfo(num_frames, self.frames_per_second or self.frame_step, 0, 0)
+
+    def read(self, path: str | os.PathLike[str], rows: np.ndarray) -> Iterator[np.ndarray]:
+        """The features of each chunk's steps, `(num_rows, D)`, chunk by chunk.
+
+        Args:
+            path: file of the array.
+            rows: of the chunks, `(num_chunks, num_rows)`.
+        """
+        array = self._array(path).astype(np.float32, copy=False)
+        for chunk in rows:
+            yield array[chunk]
+
+    def _array(self, path: str | os.PathLike[str]) -> np.ndarray:
+        try:
+            array = read_array(path, self.key)
+            check_channels(array, self.num_channels)
+        except BrokenVideoError as error:
+            raise BrokenVideoError(f"{os.fspath(path)}: {error}") from None
+        return array
+
+
+@dataclass(frozen=True, eq=False)
 class ChunkModel:
     """A model on chunks of videos of any length.
 
@@ -110,7 +208,8 @@ class ChunkModel:
         chunk_frames: frames of a chunk.
         repeats: a video that is shorter than a chunk starts again from its first frame, as in
             training on chunks; otherwise the steps spread over what there is.
-        inputs: of the model; the weights are those of the last one's steps.
+        inputs: of the model, all of videos or all of arrays; the weights are those of the last
+            one's steps.
         predict: from a batch of each input to weights `(b, T, C)` or `(b, T, 1)` and scores
             `(b, C)`.
         batch_size: chunks predicted at a time.
@@ -120,9 +219,20 @@ class ChunkModel:
     multi_label: bool
     chunk_frames: int
     repeats: bool
-    inputs: Sequence[ChunkInput]
+    inputs: Sequence[ChunkInput | ArrayInput]
     predict: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]
     batch_size: int
+
+    @property
+    def reads_arrays(self) -> bool:
+        """Whether it is a model of arrays, not of videos."""
+        return isinstance(self.inputs[0], ArrayInput)
+
+    @property
+    def tells_seconds(self) -> bool:
+        """Whether times are seconds; otherwise they are positions in an array."""
+        first = self.inputs[0]
+        return not isinstance(first, ArrayInput) or first.frames_per_second is not None
 
     def chunks(self, num_frames: int) -> np.ndarray:
         """Frames of the chunks of a video, `(num_chunks, chunk_frames)`.
@@ -168,7 +278,7 @@ class ChunkModel:
         self, path: str | os.PathLike[str], rows: Sequence[np.ndarray]
     ) -> Iterator[Sequence[np.ndarray]]:
         """The steps of every input, chunk by chunk."""
-        if len({one.network for one in self.inputs}) > 1:
+        if len({one.source for one in self.inputs}) > 1:
             pairs = zip(self.inputs, rows, strict=True)
             yield from zip(*(one.read(path, numbers) for one, numbers in pairs), strict=True)
             return

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.progress import progress_bar
-from pipelines.video.index import BrokenVideo, index_videos
-from pipelines.video.info import BrokenVideoError, VideoInfo
+from pipelines.video.info import VideoInfo
 from tfvlad.evaluation import FrameScores, highlight_intervals
 from tfvlad.highlights.chunks import ChunkModel, ChunkPredictions
 from tfvlad.highlights.video_highlights import VideoHighlights
@@ -21,7 +20,7 @@ def highlight(
     class_name: str | None = None,
     threshold: float = 1.5,
 ) -> VideoHighlights:
-    """Find when an action happens in a video of any length.
+    """Find when an action happens in a video, or in an array of its features, of any length.
 
     The video is checked, and then read once in chunks, each half over the one before it. A frame's
     score is its weight relative to the chunk's mean, times the chunk's confidence, averaged over
@@ -31,18 +30,17 @@ def highlight(
 
     Args:
         model: of chunks.
-        path: video file.
+        path: video file; of a model of arrays, the file of one, see `pipelines.read_array`.
         class_name: class that is highlighted; by default the most probable one of the video.
         threshold: multiple of the video's mean score from which a moment stands out.
 
     Raises:
         ValueError: when the model does not know the class, or `threshold` is negative.
-        BrokenVideoError: when the video cannot be decoded; the message names it.
+        BrokenVideoError: when the video cannot be decoded, or the array cannot be used; the message
+            names it.
     """
     check_arguments(model, class_name, threshold)
-    (info,) = index_videos([os.fspath(path)]).values()
-    if isinstance(info, BrokenVideo):
-        raise BrokenVideoError(f"{info.path}: {info.reason}")
+    info = model.inputs[0].info(path)
     num_chunks = len(model.chunks(info.num_frames))
     with progress_bar(f"Chunks of {Path(path).name}", num_chunks, transient=True) as bar:
         predictions = model.predictions(path, info.num_frames, bar.update)
@@ -62,7 +60,7 @@ def find_highlights(
     Args:
         predictions: of the video's chunks.
         model: that made the predictions.
-        path: video file.
+        path: of the video, or of the array.
         info: about the video.
         class_name: class that is highlighted; by default the one of the highest mean probability.
         threshold: multiple of the mean score from which a moment stands out.
@@ -109,6 +107,8 @@ def find_highlights(
         collected(weights, np.ones_like(probabilities)),
         collected(np.ones_like(weights), probabilities),
         scores,
+        of_array=model.reads_arrays,
+        unit="seconds" if model.tells_seconds else "features",
     )
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipelines.video.codec.decoding import check_first_frame
 from pipelines.video.index import BrokenVideo
 from pipelines.video.info import BrokenVideoError
 from tfvlad.highlights.chunks import ChunkModel
@@ -22,7 +21,7 @@ def video_folders(paths: Sequence[str], output: str | os.PathLike[str]) -> dict[
     """The folder of each video below `output`: its name without the ending.
 
     Args:
-        paths: video files.
+        paths: video files, or files of arrays.
         output: folder of the folders.
 
     Raises:
@@ -69,6 +68,10 @@ def highlight_videos(
         ValueError: when an argument is out of range or has no effect.
     """
     check_arguments(model, class_name, threshold)
+    if clip and model.reads_arrays:
+        raise ValueError(
+            "`clip` has no effect on arrays of features, which have no frames. Leave it out."
+        )
     lengths: dict[str, float] = {}
     if max_seconds is not None:
         if not clip:
@@ -80,10 +83,10 @@ def highlight_videos(
     left = dict(folders)
     for path, folder in folders.items():
         try:
-            check_first_frame(path)
+            model.inputs[0].check(path)
         except BrokenVideoError as error:
             del left[path]
-            yield folder, BrokenVideo(path, str(error))
+            yield folder, BrokenVideo(path, str(error).removeprefix(f"{path}: "))
     for path, folder in left.items():
         try:
             found = highlight(model, path, class_name, threshold)

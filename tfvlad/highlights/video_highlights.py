@@ -1,4 +1,4 @@
-"""The highlights of a video: moments, pictures, files and a clip."""
+"""The highlights of a video, or of an array: moments, pictures, files and a clip."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ _DESCRIPTION = "highlights.json"
 class VideoHighlights:
     """The highlights of a class in a video, and the scores of the frames that were looked at.
 
+    Of an array of features there are no frames to show or to cut out.
+
     Args:
-        path: of the video.
+        path: of the video, or of the array.
         info: about the video.
         class_names: of the C classes that the model knows.
         probabilities: of the classes, the mean over the chunks, `(C,)`.
@@ -42,6 +44,9 @@ class VideoHighlights:
         attention: of the frames for the class, relative to the mean of their chunks, `(R,)`.
         chunk_probabilities: of the class in the chunks that saw the frames, `(R,)`.
         scores: of the frames, `(R,)`.
+        of_array: whether the model has read an array of features, not a video.
+        unit: "seconds"; or "features", where the times of an array are not known: then everything
+            that is called seconds here counts its rows.
     """
 
     path: str
@@ -56,10 +61,13 @@ class VideoHighlights:
     attention: np.ndarray
     chunk_probabilities: np.ndarray
     scores: np.ndarray
+    of_array: bool = False
+    unit: str = "seconds"
 
     def __repr__(self) -> str:
+        unit = "s" if self.unit == "seconds" else self.unit
         moments = ", ".join(
-            f"{start:.1f}-{end:.1f} s x{score:.1f}" for start, end, score in self.moments
+            f"{start:.1f}-{end:.1f} {unit} x{score:.1f}" for start, end, score in self.moments
         )
         return (
             f"<VideoHighlights of {self.path!r}: {self.class_name} "
@@ -76,10 +84,10 @@ class VideoHighlights:
         return top_classes(self.class_names, self.probabilities, k)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of highlights.json."""
+        """The content of highlights.json; the names of positions end with their unit."""
         columns = {
             "frame": self.frames,
-            "start_seconds": self.starts,
+            f"start_{self.unit}": self.starts,
             "attention": self.attention,
             "probability": self.chunk_probabilities,
             "score": self.scores,
@@ -93,10 +101,13 @@ class VideoHighlights:
                 {"class": score.class_name, "probability": round(score.probability, 6)}
                 for score in self.top()
             ],
-            "duration_seconds": round(self.info.duration_seconds, 6),
-            "chunk_seconds": round(self.chunk_seconds, 6),
+            f"duration_{self.unit}": round(self.info.duration_seconds, 6),
+            f"chunk_{self.unit}": round(self.chunk_seconds, 6),
             "intervals": [
-                {name: round(value, 6) for name, value in moment._asdict().items()}
+                {
+                    name.replace("seconds", self.unit): round(value, 6)
+                    for name, value in moment._asdict().items()
+                }
                 for moment in self.moments
             ],
             "rows": [dict(zip(columns, row, strict=True)) for row in rows],
@@ -104,10 +115,17 @@ class VideoHighlights:
 
     def timeline(self) -> Figure:
         """The scores over time, the moments shaded."""
-        return timeline_figure(self.starts, self.scores, self.moments, title=self.class_name)
+        return timeline_figure(
+            self.starts, self.scores, self.moments, title=self.class_name, unit=self.unit
+        )
 
     def frames_figure(self) -> Figure:
-        """Frames spread over the video, lightened or darkened by their scores."""
+        """Frames spread over the video, lightened or darkened by their scores.
+
+        Raises:
+            ValueError: when there is an array, and no video.
+        """
+        self._check_frames()
         count = min(_NUM_SHOWN, len(self.frames))
         rows = np.linspace(0, len(self.frames) - 1, count).round().astype(int)
         return weighted_frames_figure(
@@ -124,8 +142,9 @@ class VideoHighlights:
         They lie a quarter of a chunk apart where there are enough such frames.
 
         Raises:
-            ValueError: when the model looked at a single frame.
+            ValueError: when the model looked at a single frame, or there is an array and no video.
         """
+        self._check_frames()
         if len(self.frames) < 2:
             raise ValueError(
                 f"A single frame of {self.path} was looked at: there is no highest and lowest one."
@@ -146,7 +165,7 @@ class VideoHighlights:
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write highlights.json, timeline.png, frames.png and, of two frames or more, extremes.png.
 
-        What an earlier `save` of the same video wrote is replaced.
+        Of an array, the first two. What an earlier `save` of the same video wrote is replaced.
 
         Args:
             folder: a new or an empty one, or one that holds highlights of the same video.
@@ -161,8 +180,10 @@ class VideoHighlights:
         place = Path(folder)
         written = [place / _DESCRIPTION]
         write_json(written[0], self.to_dict())
-        figures = {"timeline.png": self.timeline, "frames.png": self.frames_figure}
-        if len(self.frames) > 1:
+        figures = {"timeline.png": self.timeline}
+        if not self.of_array:
+            figures["frames.png"] = self.frames_figure
+        if not self.of_array and len(self.frames) > 1:
             figures["extremes.png"] = self.extremes
         for name, draw in figures.items():
             with write_aside(place / name) as aside:
@@ -185,9 +206,10 @@ class VideoHighlights:
             What was cut out: (start, end) in seconds.
 
         Raises:
-            ValueError: when no moment stands out, `max_seconds` is not positive, or `path` is the
-                video itself.
+            ValueError: when no moment stands out, `max_seconds` is not positive, `path` is the
+                video itself, or there is an array and no video.
         """
+        self._check_frames()
         check_max_seconds(max_seconds)
         if not self.moments:
             raise ValueError(
@@ -210,6 +232,13 @@ class VideoHighlights:
         chosen.sort()
         cut_video(self.path, chosen, path)
         return chosen
+
+    def _check_frames(self) -> None:
+        if self.of_array:
+            raise ValueError(
+                f"{self.path} is an array of features: there are no frames to show. "
+                "Draw `timeline`, or look at its `moments` in the video."
+            )
 
     def _images(self, rows: np.ndarray) -> np.ndarray:
         """Only the frames that are shown are decoded."""

@@ -133,6 +133,7 @@ def owned_run_folder(folder: Path, recipe: Stage | None = None) -> OwnedFolder:
         # The block that is freed is told beside the settings too, also where they leave it out.
         ignored=[f"settings.{name}" for name in (*VIEWS, "freed_block")],
         begun_by="state.npz",
+        besides=["features"],  # arrays are imported before it is known what the training is
     )
 
 

@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipelines.features.arrays import arrays_below
 from pipelines.features.feature_set import FeatureSet
 from pipelines.lists.annotations import read_csv, read_folder
 from pipelines.lists.charades import read_charades
-from pipelines.lists.listing import video_stem
+from pipelines.lists.listing import video_stem, videos_below
 from pipelines.lists.official_lists import (
     read_activitynet,
     read_hmdb51,
@@ -218,8 +219,19 @@ def is_feature_set(path: str | os.PathLike[str]) -> bool:
     return os.path.isfile(os.path.join(path, "features.json"))
 
 
+def holds_arrays(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds arrays of features that are no feature set yet, and no videos."""
+    is_candidate = os.path.isdir(path) and not is_feature_set(path)
+    return is_candidate and bool(arrays_below(path)) and not videos_below(path)
+
+
 def _file_suffix(folder: str) -> str:
     """What the names of a feature set's files have behind the videos' names."""
+    if holds_arrays(folder):
+        raise ValueError(
+            f"'{folder}' holds arrays of features. Make a feature set of them by "
+            "`pipelines.import_features`, and give that."
+        )
     return FeatureSet.load(folder).file_suffix if is_feature_set(folder) else ""
 
 

@@ -131,8 +131,13 @@ def rebuild(description: dict[str, Any]) -> FeatureExtractor:
     """The extractor that made a feature set.
 
     Raises:
-        ValueError: when its weights are missing or are others now.
+        ValueError: when its weights are missing or are others now, or the set was imported.
     """
+    if description["network"] is None:
+        raise ValueError(
+            "The model was trained on imported arrays, and the network that makes them of videos "
+            "is not known. Give it arrays: it predicts and highlights them."
+        )
     extractor = build_network(
         description["network"],
         description["layer"],

@@ -17,13 +17,30 @@ from tfvlad.training import predict_on_features
 # What two feature sets must share for a model to take one in the place of the other.
 _OF_THE_SAME_KIND = (
     *("network", "layer", "fingerprint", "frame_step", "window_frames"),
-    *("image_size", "short_side"),
+    *("image_size", "short_side", "num_channels"),
 )
 
 
 def feature_folders(data: DataPaths, settings: FeatureSettings) -> list[str]:
     """The feature sets that a model takes."""
     return [data.data, data.attended or data.data] if settings.attends else [data.data]
+
+
+def imported_set(config: FeatureRunConfig) -> FeatureSet | None:
+    """The set that a run's model was trained on, if it is one of imported arrays.
+
+    Raises:
+        ValueError: when the model attends to another set than that of its input.
+    """
+    first = FeatureSet(**config.feature_sets[0])
+    if not first.is_imported:
+        return None
+    if config.data.attended not in (None, config.data.data):
+        raise ValueError(
+            "The model takes two arrays of each clip, and one is given. Import both of the clips, "
+            "and test on the sets: give `data` and `attended`."
+        )
+    return first
 
 
 def feature_source(
@@ -41,6 +58,8 @@ def feature_source(
     for known, folder in zip(config.feature_sets, folders, strict=True):
         trained_on, found = FeatureSet(**known), FeatureSet.load(folder)
         for name in _OF_THE_SAME_KIND:
+            if name == "layer" and found.is_imported:
+                continue  # what an array is called in its file
             there, here = getattr(trained_on, name), getattr(found, name)
             if there != here:
                 raise ValueError(

@@ -53,7 +53,8 @@ class Run(RunFolder):
         """Name the action in videos.
 
         Args:
-            paths: video files or frame folders; of optical flow, for a model that sees it alone.
+            paths: video files or frame folders; of optical flow, for a model that sees it alone; or
+                arrays, for a model of imported ones.
 
         Returns:
             The predictions of the videos that can be decoded, and beside them the broken ones.
@@ -143,14 +144,15 @@ class Run(RunFolder):
         """Find when the action happens in a video of any length.
 
         Args:
-            path: video file.
+            path: video file; or the file of an array, for a model of imported ones.
             class_name: class that is highlighted; by default the most probable one of the video.
             threshold: multiple of the video's mean score from which a moment stands out.
 
         Raises:
             ValueError: when there is no such class, `threshold` is negative, or the run has no
                 `chunk_model`.
-            BrokenVideoError: when the video cannot be decoded; the message names it.
+            BrokenVideoError: when the video cannot be decoded, or the array cannot be used; the
+                message names it.
 
         Example:
             >>> found = run.highlight("match.mp4")
@@ -172,7 +174,7 @@ class Run(RunFolder):
         """Highlight videos one after the other, and save what is found: see `highlight`.
 
         Args:
-            paths: video files.
+            paths: video files, or arrays for a model of imported ones.
             output: folder that gets a folder for each video: its name without the ending.
             class_name: class that is highlighted; by default the most probable one of each video.
             threshold: multiple of a video's mean score from which a moment stands out.

@@ -6,16 +6,17 @@ import itertools
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
 import keras
 import numpy as np
 
+from tfvlad.runs.config import owned_run_folder
 from tfvlad.runs.run import Run
 from tfvlad.runs.settings import FeatureSettings, VideoSettings
-from tfvlad.runs.training.planning import planned
+from tfvlad.runs.training.planning import planned, with_imported_arrays
 from tfvlad.runs.training.run_training import check_trainings, train_in
 
 _logger = logging.getLogger(__name__)
@@ -122,6 +123,11 @@ def repeat(
         trainings.append((paths, place, chosen))
     if len(pairs) > 1:
         _check_is_free(root)
+    else:
+        owned_run_folder(root).check_free()
+    imported = with_imported_arrays(trainings[0][0], root, max_broken).data
+    trainings = [(replace(paths, data=imported), place, one) for paths, place, one in trainings]
+    if len(pairs) > 1:
         check_trainings(trainings, max_broken=max_broken)
     for paths, place, chosen in trainings:
         if len(pairs) > 1:
@@ -135,8 +141,9 @@ def _check_is_free(root: Path) -> None:
     """Refuse to write runs among other things."""
     if not root.is_dir() or any(root.glob("split*-seed*/config.json")):
         return
-    # A training that was refused has left the lock of its folder alone.
-    if any(not path.match("split*-seed*") and path.name[0] != "." for path in root.iterdir()):
+    # A training that was refused has left the lock of its folder alone, or what it had imported.
+    known = ("split*-seed*", ".*", "features")
+    if any(not any(map(path.match, known)) for path in root.iterdir()):
         raise ValueError(
             f"'{root}' is not empty and holds no runs of several splits and seeds. "
             "Choose a new folder."

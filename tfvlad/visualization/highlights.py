@@ -124,6 +124,7 @@ def timeline_figure(
     intervals: Sequence[Sequence[float]] = (),
     *,
     title: str = "",
+    unit: str = "seconds",
 ) -> Figure:
     """The scores of a video over time, its mean score dashed, its highlights shaded.
 
@@ -133,6 +134,7 @@ def timeline_figure(
         intervals: (start, end) in seconds, what follows in an entry is not used: the highlights of
             `tfvlad.evaluation.highlight_intervals` fit.
         title: of the figure.
+        unit: of the time axis, where it is not seconds.
 
     Returns:
         A figure; `figure.savefig(path)` writes it.
@@ -153,7 +155,7 @@ def timeline_figure(
     axis.step(seconds, scores, where="post", color=_NEUTRAL, linewidth=1)
     axis.axhline(scores.mean(), color="0.4", linestyle="--", linewidth=0.8)
     axis.margins(x=0)
-    axis.set_xlabel("seconds", fontsize=8)
+    axis.set_xlabel(unit, fontsize=8)
     axis.set_ylabel("score", fontsize=8)
     axis.tick_params(labelsize=8)
     figure.suptitle(title, fontsize=10)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,6 +246,7 @@ def test_a_few_arrays_for_a_model_of_a_set(arrays, features, tmp_path):
     files, broken = import_like(described, named, tmp_path / "few")
     assert list(files) == [named[0], named[3]]
     np.testing.assert_array_equal(read_features(files[named[0]]), rows_of("kick/a", 12))
+    assert [Path(path).name for path in files.values()] == ["a.h5", "half.h5"]
     for path in files.values():
         read_info(path).check(path, FeatureSet.load(tmp_path / "few"))
     assert broken == [

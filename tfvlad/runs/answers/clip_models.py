@@ -27,14 +27,15 @@ def clip_model(folder: Path, config: RunConfig | FeatureRunConfig, model: keras.
         model: of the run.
 
     Raises:
-        ValueError: when the weights of an extractor are missing or are others now.
+        ValueError: when the weights of an extractor are missing or are others now, or the features
+            were imported.
     """
     if isinstance(config, RunConfig):
         streams, short_side = input_names(config), config.short_side
     else:
         streams = ("frames",)
-        short_side = max(described["short_side"] for described in config.feature_sets)
         model = _with_extractors(model, config)
+        short_side = max(described["short_side"] for described in config.feature_sets)
     return ClipModel(
         model,
         config.class_names,

@@ -9,9 +9,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfvlad.highlights import ChunkInput, ChunkModel, attention_chunk_model, clip_chunk_model
+from tfvlad.highlights import (
+    ArrayInput,
+    ChunkInput,
+    ChunkModel,
+    attention_chunk_model,
+    clip_chunk_model,
+)
 from tfvlad.runs.config import FeatureRunConfig, RunConfig
 from tfvlad.runs.feature_networks import compiled, rebuild
+from tfvlad.runs.feature_sources import imported_set
 
 
 def chunk_model(
@@ -52,10 +59,35 @@ def chunk_model(
             f"'{folder}' is a run of {config.settings.model}, which gives no weights to frames. "
             "Highlight with a run of attention-lstm, or of a model of videos."
         )
+    return attention_chunk_model(
+        model,
+        _inputs(config),
+        config.class_names,
+        chunk_frames=clip_frames,
+        repeats=config.chunk_frames is not None,
+        multi_label=config.multi_label,
+    )
+
+
+def _inputs(config: FeatureRunConfig) -> list[ChunkInput] | list[ArrayInput]:
+    """The inputs of an attention LSTM: networks of videos, or arrays."""
     described, counts = config.feature_sets, config.settings.step_counts
+    arrays = imported_set(config)
+    if arrays is not None:
+        return [
+            ArrayInput(
+                num_steps,
+                arrays.num_channels,
+                arrays.frame_step,
+                arrays.window_frames,
+                arrays.frames_per_second,
+                arrays.layer,
+            )
+            for num_steps in counts
+        ]
     networks = [_network(described[0])]
     networks.append(networks[0] if described[1] == described[0] else _network(described[1]))
-    inputs = [
+    return [
         ChunkInput(
             network,
             num_steps,
@@ -66,14 +98,6 @@ def chunk_model(
         )
         for network, num_steps, one in zip(networks, counts, described, strict=True)
     ]
-    return attention_chunk_model(
-        model,
-        inputs,
-        config.class_names,
-        chunk_frames=clip_frames,
-        repeats=config.chunk_frames is not None,
-        multi_label=config.multi_label,
-    )
 
 
 def _network(description: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:

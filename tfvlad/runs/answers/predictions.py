@@ -12,13 +12,15 @@ from typing import Any, overload
 import keras
 import numpy as np
 
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.importing import import_like
 from pipelines.lists.records import VideoRecord
 from pipelines.video.index import BrokenVideo, index_videos
 from tfvlad.evaluation import ClassScore, class_probabilities, top_classes
 from tfvlad.runs.clip_sources import source_of_videos
 from tfvlad.runs.config import FeatureRunConfig, RunConfig
 from tfvlad.runs.feature_networks import extract_sets
-from tfvlad.runs.feature_sources import feature_source, predict_clips
+from tfvlad.runs.feature_sources import feature_source, imported_set, predict_clips
 from tfvlad.training import predict_logits
 
 _NUM_CHUNKS = 40
@@ -132,7 +134,8 @@ def predict_videos(
     Args:
         config: of the run.
         model: of the run.
-        paths: video files or frame folders, see `named_videos`.
+        paths: video files or frame folders, see `named_videos`; of a run on imported arrays, files
+            of such arrays.
     """
     scores, good, broken = (
         _score_features(config, model, paths)
@@ -156,7 +159,10 @@ def _score_clips(config: RunConfig, model: keras.Model, paths: Sequence[str]) ->
 
 
 def _score_features(config: FeatureRunConfig, model: keras.Model, paths: Sequence[str]) -> _Scored:
-    """Through features that are extracted to a temporary folder."""
+    """Through features that are extracted, or imported, to a temporary folder."""
+    described = imported_set(config)
+    if described is not None:
+        return _score_arrays(config, described, model, paths)
     index = index_videos(paths)
     broken = [video for video in index.values() if isinstance(video, BrokenVideo)]
     good = [path for path, video in index.items() if not isinstance(video, BrokenVideo)]
@@ -167,3 +173,16 @@ def _score_features(config: FeatureRunConfig, model: keras.Model, paths: Sequenc
         records = tuple(VideoRecord(file, (0,)) for file in files)
         source = feature_source(config, folders, records)
         return predict_clips(model, source, _NUM_CHUNKS), good, broken
+
+
+def _score_arrays(
+    config: FeatureRunConfig, described: FeatureSet, model: keras.Model, paths: Sequence[str]
+) -> _Scored:
+    with tempfile.TemporaryDirectory(prefix="tfvlad-") as place:
+        files, broken = import_like(described, paths, place)
+        if not files:
+            return np.empty(0), [], broken
+        records = tuple(VideoRecord(file, (0,)) for file in files.values())
+        folders = [place] * len(config.feature_sets)
+        source = feature_source(config, folders, records)
+        return predict_clips(model, source, _NUM_CHUNKS), list(files), broken

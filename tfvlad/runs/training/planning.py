@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from pipelines.features.importing import import_features
 from tfvlad.runs.config import DataPaths
-from tfvlad.runs.data import data_paths, is_feature_set
+from tfvlad.runs.data import data_paths, holds_arrays, is_feature_set
 from tfvlad.runs.settings import FeatureSettings, VideoSettings
 from tfvlad.runs.settings.kinds import changed, check_fits, settings_for
 from tfvlad.runs.settings.rules import without_effect
@@ -40,6 +43,23 @@ def planned(
     chosen = _settings(data, settings, changes)
     _check_effect(chosen, {**named, "cache": cache})
     return paths, chosen
+
+
+def with_imported_arrays(paths: DataPaths, root: Path, max_broken: int | None) -> DataPaths:
+    """The data of trainings below a folder; arrays become a feature set there.
+
+    Args:
+        paths: of the data.
+        root: of the runs; the set is its `features`.
+        max_broken: see `train`.
+
+    Raises:
+        ValueError: when there are arrays that cannot be imported.
+    """
+    if not holds_arrays(paths.data):
+        return paths
+    done = import_features(paths.data, root / "features", max_broken=max_broken)
+    return replace(paths, data=os.path.abspath(done.folder))
 
 
 def _check_effect(
@@ -75,7 +95,7 @@ def _settings(
     changes: Mapping[str, Any],
 ) -> VideoSettings | FeatureSettings:
     """What is asked for, with absolute paths: a run is read from other folders too."""
-    on_features = is_feature_set(data)
+    on_features = is_feature_set(data) or holds_arrays(data)
     if settings is None:
         settings = settings_for(data, changes, on_features=on_features)
     else:

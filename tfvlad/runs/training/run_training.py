@@ -20,7 +20,7 @@ from tfvlad.runs.config import (
 from tfvlad.runs.run import Run
 from tfvlad.runs.settings import FeatureSettings, VideoSettings
 from tfvlad.runs.training.feature_training import prepare_on_features, train_on_features
-from tfvlad.runs.training.planning import planned
+from tfvlad.runs.training.planning import planned, with_imported_arrays
 from tfvlad.runs.training.video_training import prepare_on_videos, train_on_videos
 from tfvlad.training import Stage
 
@@ -49,7 +49,8 @@ def train(
         data: videos: a folder with a sub-folder for each class (or `train/` and `test/` with such
             sub-folders), a CSV of path,label[,start_seconds,end_seconds], or with `lists` the video
             folder of HMDB51, UCF101, ActivityNet, Hollywood2 or Charades; or a feature set that
-            `tfvlad.extract_features` has made of these.
+            `tfvlad.extract_features` has made of these, or `pipelines.import_features` of arrays.
+            A folder of arrays is imported to `folder/features`, and tells no times.
         folder: of the run: a new one, or that of the same training.
         settings: how to train; `VideoSettings()` or `FeatureSettings()` by default.
         lists: official lists: the folder of HMDB51's (`<class>_test_split<n>.txt`), UCF101's
@@ -84,6 +85,8 @@ def train(
         cache=cache,
     )
     place = Path(folder)
+    owned_run_folder(place).check_free()
+    paths = with_imported_arrays(paths, place, max_broken)
     train_in(paths, place, chosen, root=place, cache=cache, max_broken=max_broken)
     return Run(place)
 
