@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.docs.calls import Checker, Instance
 from tests.docs.pages import PAGES, block, blocks
@@ -66,6 +69,19 @@ def test_layers():
     vlad = names["vlad"](np.zeros((2, 3, 5, 7), "float32"))
     assert vlad.shape == (2, 3, 64, 7)
     assert names["states"](vlad).shape == (2, 64, 256)
+
+
+def test_imported_arrays(tmp_path, monkeypatch, capsys):
+    """The example is whole; its training is cut short, and every moment is shown."""
+    monkeypatch.chdir(tmp_path)
+    # What a training switches on cannot be switched off again: it stays out of this process.
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
+    code = block("python", "docs/guides/features.md", "Features from elsewhere")
+    names = known_names()
+    exec(code.replace("max_epochs=30", "max_epochs=1").replace("=1.2", "=0"), names)
+    assert names["found"].info.duration_seconds == pytest.approx(24 * 16 / 25)
+    line = r"\d+\.\d to \d+\.\d seconds, \d\.\d times the mean\n"
+    assert re.fullmatch(f"({line})+", capsys.readouterr().out)
 
 
 def test_inside():

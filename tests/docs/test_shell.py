@@ -40,7 +40,7 @@ def calls(code: str, folder: Path) -> list[list[str]]:
 def make_user_files(arguments: list[str]) -> None:
     """What the arguments name, in the current folder, so that they can be checked."""
     for argument in arguments:
-        if re.search(r"\.(h5|txt|csv|json|mp4|npz)$", argument):
+        if re.search(r"\.(h5|txt|csv|json|mp4|npy|npz)$", argument):
             Path(argument).parent.mkdir(parents=True, exist_ok=True)
             Path(argument).touch()
         elif "/" in argument and ":" not in argument:
