@@ -25,6 +25,12 @@ from tfvlad_cli.training_options import test_chunks_option, view_options
 @flow_option
 @attended_option
 @test_chunks_option
+@click.option(
+    "--controls",
+    is_flag=True,
+    help="Does order matter? Test the clips with their frames shuffled, reversed, and all of them "
+    "the middle one too.",
+)
 @click.option("--output", type=click.Path(file_okay=False), help="RUN/evaluation by default.")
 @max_broken_option
 @json_option
@@ -36,11 +42,13 @@ def evaluate(context: click.Context, run: str, data: str | None, as_json: bool, 
     path,label[,start_seconds,end_seconds], or a folder of `tfvlad features` for a model of
     features; with --lists the folder of what the official lists name, of which the test list is
     taken. Writes metrics.json, per_class.csv, confusion.csv, confusion.png, scores.npz, and
-    evaluation.json, which tells what was tested.
+    evaluation.json, which tells what was tested; with --controls also controls.json and the same
+    files of each control in a folder of its own.
 
     \b
     Example:
       tfvlad evaluate run/ --test-crops 10
+      tfvlad evaluate run/ --controls
     """
     import tfvlad
 
@@ -51,6 +59,10 @@ def evaluate(context: click.Context, run: str, data: str | None, as_json: bool, 
     else:
         from rich.console import Console
 
-        from tfvlad_cli.tables import metrics_table
+        from tfvlad_cli.tables import controls_table, metrics_table
 
-        Console().print(metrics_table({trained.settings.model: found.report}))
+        console = Console()
+        console.print(metrics_table({trained.settings.model: found.report}))
+        if found.controls is not None:
+            console.print(controls_table(found.controls))
+            click.echo(found.controls.summary)

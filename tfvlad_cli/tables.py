@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tfvlad.evaluation import EvaluationReport
+    from tfvlad.evaluation import EvaluationReport, OrderControls
     from tfvlad.studies import Ablation, Fusion, Runs
 
 
@@ -29,6 +29,20 @@ def metrics_table(reports: Mapping[str, EvaluationReport], *, title: str | None 
     for model, report in reports.items():
         cells = [_percent(report.metrics, name) for name in columns]
         table.add_row(model, *cells, str(report.metrics["num_clips"]))
+    return table
+
+
+def controls_table(found: OrderControls) -> Table:
+    """One row an order of the frames, in percent, with the difference to the plain one."""
+    from rich.table import Table
+
+    table = Table("frames", title="Does order matter? Difference with its 95 % interval")
+    for column in (found.measure_title, "difference"):
+        table.add_column(column, justify="right")
+    table.add_row("in order", _figure(found.plain.metrics[found.measure]), "")
+    for control in found.controls:
+        figure = _figure(control.report.metrics[found.measure])
+        table.add_row(control.title, figure, _difference(*control.difference))
     return table
 
 
@@ -67,7 +81,7 @@ def ablation_table(ablation: Ablation) -> Table:
     for column in ("variant", "mean", "spread", "difference", "runs", "seconds"):
         table.add_column(column, justify="left" if column == "variant" else "right")
     for row in rows:
-        interval = f"{100 * row.difference:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
+        interval = _difference(row.difference, row.low, row.high)
         table.add_row(
             row.variant,
             f"{100 * row.mean:.1f}",
@@ -102,7 +116,15 @@ def _percent(metrics: Mapping[str, Any], name: str) -> str:
     value, interval = metrics.get(name), metrics.get(f"{name}_interval")
     if not isinstance(value, float):
         return ""
-    text = f"{100 * value:.1f}"
+    text = _figure(value)
     if interval:
-        text += f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+        text += f" [{_figure(interval[0])}, {_figure(interval[1])}]"
     return text
+
+
+def _figure(share: Any) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _difference(mean: float, low: float, high: float) -> str:
+    return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"

@@ -3,8 +3,8 @@ import io
 import numpy as np
 from rich.console import Console
 
-from tfvlad.evaluation import evaluate_scores
-from tfvlad_cli.tables import metrics_table
+from tfvlad.evaluation import compare_orders, evaluate_scores
+from tfvlad_cli.tables import controls_table, metrics_table
 
 LOGITS = np.array([[3.0, 1, 0], [0, 2, 1], [2, 1, 0], [0, 1, 4]])
 LABELS = np.array([0, 1, 1, 2])
@@ -22,3 +22,13 @@ def test_metrics_table():
     assert f"{100 * several.metrics['mAP']:.1f}" in text
     assert "Test set" in text
     assert "mean class accuracy" in text
+
+
+def test_controls_table():
+    found = compare_orders({"plain": LOGITS, "shuffled": -LOGITS}, LABELS, NAMES)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(controls_table(found))
+    rows = [line.split() for line in console.export_text().splitlines()]
+    low, high = (f"{100 * end:+.1f}" for end in found.controls[0].difference[1:])
+    assert ["│", "in", "order", "│", "75.0", "│", "│"] in rows
+    assert ["│", "shuffled", "│", "0.0", "│", "-75.0", f"[{low},", f"{high}]", "│"] in rows

@@ -143,7 +143,7 @@ class TestEvaluate:
         flags = (
             *("--test-crops", 10, "--test-clips", 2, "--one-bag", "--lists", data, "--split", 3),
             *("--flow", data, "--output", tmp_path, "--max-broken", 1, "--test-chunks", 4),
-            *("--attended", data),
+            *("--attended", data, "--controls"),
         )
         with mock.patch.object(library.Run, "evaluate") as evaluate:
             evaluate.return_value.to_dict.return_value = {}
@@ -158,9 +158,18 @@ class TestEvaluate:
             test_clips=2,
             one_bag=True,
             test_chunks=4,
+            controls=True,
             output=str(tmp_path),
             max_broken=1,
         )
+
+    def test_controls(self, trained, tmp_path):
+        result = tfvlad("evaluate", trained[0], "--controls", "--output", tmp_path)
+        assert result.exit_code == 0, result.errors
+        told = json.loads((tmp_path / "controls.json").read_text())
+        assert "Does order matter?" in result.output
+        assert "one frame" in result.output
+        assert result.output.splitlines()[-1] == told["summary"]
 
     def test_messages_name_the_flags(self, trained):
         result = tfvlad("evaluate", trained[0], "--split", 1)

@@ -75,10 +75,12 @@ def test_verify(videos):
 
 def test_evaluate(runs, tmp_path):
     printed = run_command(
-        *("evaluate", runs / "action-vlad", "--test-crops", 5, "--output", tmp_path / "a"),
-        "--json",
+        *("evaluate", runs / "action-vlad", "--test-clips", 2, "--output", tmp_path / "a"),
+        *("--controls", "--json"),
     )
-    found = library.load(runs / "action-vlad").evaluate(test_crops=5, output=tmp_path / "b")
+    found = library.load(runs / "action-vlad").evaluate(
+        test_clips=2, controls=True, output=tmp_path / "b"
+    )
     same(printed, found.to_dict())
     assert filecmp.cmp(tmp_path / "a" / "per_class.csv", tmp_path / "b" / "per_class.csv")
 

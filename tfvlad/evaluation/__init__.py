@@ -1,6 +1,11 @@
 """Measures of a classifier's scores, their fusion and files, and the report written from them."""
 
-from tfvlad.evaluation.bootstrap import Estimate, bootstrap_mean, paired_difference
+from tfvlad.evaluation.bootstrap import (
+    Estimate,
+    bootstrap_mean,
+    paired_difference,
+    paired_map_difference,
+)
 from tfvlad.evaluation.class_scores import ClassScore, top_classes
 from tfvlad.evaluation.fusion import align_files, fuse_scores
 from tfvlad.evaluation.highlights import (
@@ -22,6 +27,7 @@ from tfvlad.evaluation.metrics import (
     top_k_correct,
     weighted_average_precision,
 )
+from tfvlad.evaluation.order_controls import OrderControl, OrderControls, compare_orders
 from tfvlad.evaluation.report import (
     EvaluationReport,
     evaluate_scores,
@@ -37,6 +43,8 @@ __all__ = [
     "EvaluationReport",
     "FrameScores",
     "Highlight",
+    "OrderControl",
+    "OrderControls",
     "ScoreFile",
     "align_files",
     "align_scores",
@@ -45,6 +53,7 @@ __all__ = [
     "average_precision_per_class",
     "bootstrap_mean",
     "class_probabilities",
+    "compare_orders",
     "confusion_matrix",
     "evaluate_scores",
     "fuse_scores",
@@ -52,6 +61,7 @@ __all__ = [
     "mean_average_precision",
     "mean_class_accuracy",
     "paired_difference",
+    "paired_map_difference",
     "per_class_accuracy",
     "read_scores",
     "top_classes",

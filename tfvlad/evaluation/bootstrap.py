@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tfvlad.evaluation.metrics import mean_average_precision
+
 
 class Estimate(NamedTuple):
     """A mean with the ends of its confidence interval."""
@@ -51,14 +53,7 @@ def bootstrap_mean(
             "`values` must be a vector with at least one value. "
             f"Received: values.shape={values.shape}."
         )
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"`confidence` must be between 0 and 1. Received: confidence={confidence}."
-        )
-    if num_resamples < 1:
-        raise ValueError(
-            f"`num_resamples` must be a positive integer. Received: num_resamples={num_resamples}."
-        )
+    _check(confidence, num_resamples)
     group_index = _index("groups", groups, np.zeros(len(values), int))
     clip_index = _index("clips", clips, np.arange(len(values)))
     num_groups, num_clips = group_index.max() + 1, clip_index.max() + 1
@@ -67,16 +62,13 @@ def bootstrap_mean(
     totals = np.zeros((2, num_clips, num_groups))
     np.add.at(totals[0], (clip_index, group_index), values)
     np.add.at(totals[1], (clip_index, group_index), 1)
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(num_clips, np.full(num_clips, 1 / num_clips), num_resamples)
+    draws = _draws(num_clips, num_resamples, seed)
     sums, counts = draws.astype(np.float64) @ totals  # (num_resamples, num_groups) each
 
     with np.errstate(invalid="ignore"):
         means = np.nanmean(sums / counts, axis=1)
     mean = (totals[0].sum(axis=0) / totals[1].sum(axis=0)).mean()
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Estimate(float(mean), float(low), float(high))
+    return _estimate(mean, means, confidence)
 
 
 def paired_difference(
@@ -124,6 +116,77 @@ def paired_difference(
         num_resamples=num_resamples,
         seed=seed,
     )
+
+
+def paired_map_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    labels: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """Computes the mAP of `first` minus that of `second` on the same clips of several labels.
+
+    Clips are resampled for the interval, the same ones for both. A clip that is drawn w times
+    counts w times in the precisions, all at once. A class that a resample misses is left out of its
+    mean.
+
+    Args:
+        first: scores of the first model, `(num_clips, num_classes)`.
+        second: the same of the second model.
+        labels: multi-hot truth, `(num_clips, num_classes)`.
+        confidence: as in `bootstrap_mean`.
+        num_resamples: as in `bootstrap_mean`.
+        seed: as in `bootstrap_mean`.
+
+    Raises:
+        ValueError: when an argument is out of range, or as in `mean_average_precision`.
+    """
+    _check(confidence, num_resamples)
+    mean = mean_average_precision(first, labels) - mean_average_precision(second, labels)
+    draws = _draws(len(np.asarray(labels)), num_resamples, seed)
+    resampled = [_resampled_map(np.asarray(x), np.asarray(labels), draws) for x in (first, second)]
+    return _estimate(mean, resampled[0] - resampled[1], confidence)
+
+
+def _resampled_map(scores: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """The mAP of each of the resamples, `(num_resamples,)`."""
+    precisions = []
+    for of_clips, truth in zip(scores.T, labels.T, strict=True):
+        ranking = np.argsort(-of_clips, kind="stable")
+        counts = draws[:, ranking]  # (num_resamples, num_clips)
+        positives = np.flatnonzero(truth[ranking])
+        weights = counts[:, positives]
+        ranks = np.maximum(np.cumsum(counts, axis=1)[:, positives], 1)
+        found = (np.cumsum(weights, axis=1) / ranks * weights).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            precisions.append(found / weights.sum(axis=1))
+    return np.nanmean(precisions, axis=0)
+
+
+def _check(confidence: float, num_resamples: int) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(
+            f"`confidence` must be between 0 and 1. Received: confidence={confidence}."
+        )
+    if num_resamples < 1:
+        raise ValueError(
+            f"`num_resamples` must be a positive integer. Received: num_resamples={num_resamples}."
+        )
+
+
+def _draws(num_clips: int, num_resamples: int, seed: int) -> np.ndarray:
+    """How often each resample has each clip, `(num_resamples, num_clips)`."""
+    shares = np.full(num_clips, 1 / num_clips)
+    return np.random.default_rng(seed).multinomial(num_clips, shares, num_resamples)
+
+
+def _estimate(mean: float, resampled: np.ndarray, confidence: float) -> Estimate:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Estimate(float(mean), float(low), float(high))
 
 
 def _index(name: str, names: ArrayLike | None, default: np.ndarray) -> np.ndarray:

@@ -9,10 +9,10 @@ import numpy as np
 
 from pipelines.features.clips import FeatureClipSource
 from pipelines.features.feature_set import FeatureSet
-from pipelines.lists.records import VideoRecord
+from pipelines.lists.records import VideoRecord, record_number
 from tfvlad.runs.config import DataPaths, FeatureRunConfig
 from tfvlad.runs.settings import FeatureSettings
-from tfvlad.training import predict_on_features
+from tfvlad.training import predict_features_in_orders, predict_on_features
 
 # What two feature sets must share for a model to take one in the place of the other.
 _OF_THE_SAME_KIND = (
@@ -80,3 +80,17 @@ def feature_source(
 def predict_clips(model: keras.Model, source: FeatureClipSource, num_chunks: int) -> np.ndarray:
     """Scores of all clips, from mirrored chunks too where the features have them."""
     return predict_on_features(model, source, num_chunks=num_chunks, flipped=source.has_flipped)
+
+
+def predict_clips_in_orders(
+    model: keras.Model, source: FeatureClipSource, num_chunks: int
+) -> dict[str, np.ndarray]:
+    """The same in other orders of the steps too, which the source's seed draws."""
+    return predict_features_in_orders(
+        model,
+        source,
+        [record_number(record) for record in source.records],
+        seed=source.seed,
+        num_chunks=num_chunks,
+        flipped=source.has_flipped,
+    )

@@ -20,7 +20,7 @@ from tfvlad.runs.answers.clip_models import clip_model
 from tfvlad.runs.answers.highlighting import chunk_model
 from tfvlad.runs.answers.pictures import Pictures, show_clips
 from tfvlad.runs.answers.predictions import Predictions, named_videos, predict_videos
-from tfvlad.runs.answers.testing import Evaluation, clips_of_test, evaluate_run
+from tfvlad.runs.answers.testing import Evaluation, check_controls, clips_of_test, evaluate_run
 from tfvlad.runs.answers.watching import training_rate
 from tfvlad.runs.config import with_settings
 from tfvlad.runs.run_folder import RunFolder
@@ -77,6 +77,7 @@ class Run(RunFolder):
         test_clips: int = 1,
         one_bag: bool = False,
         test_chunks: int = 40,
+        controls: bool = False,
         output: str | os.PathLike[str] | None = None,
         max_broken: int | None = None,
     ) -> Evaluation:
@@ -94,12 +95,22 @@ class Run(RunFolder):
             test_clips: see `VideoSettings`.
             one_bag: see `VideoSettings`.
             test_chunks: see `FeatureSettings`.
+            controls: whether order matters: the clips are tested with their frames, or steps of
+                features, shuffled (drawn from the run's seed and the clip's name alone), reversed,
+                and all of them the middle one too. Stacks of optical flow are reversed as a whole:
+                their order is, the flow in them is not computed backwards.
             output: folder for what is found; `evaluation` in the run's by default.
             max_broken: see `tfvlad.train`.
 
         Raises:
             ValueError: when an argument has no effect on the run, or the clips do not fit it.
+
+        Example:
+            >>> test = run.evaluate(controls=True)
+            >>> test.controls
         """
+        if controls:
+            check_controls(self.settings)
         paths = clips_of_test(self.config, data, lists, split, flow, attended)
         settings = with_views(
             self.settings,
@@ -115,6 +126,7 @@ class Run(RunFolder):
             paths,
             output=self.folder / "evaluation" if output is None else Path(output),
             max_broken=max_broken,
+            controls=controls,
         )
 
     @functools.cached_property

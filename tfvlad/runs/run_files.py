@@ -15,7 +15,9 @@ from pipelines.storage.files import write_aside, write_json
 from pipelines.video.index import BrokenVideo
 from tfvlad.evaluation import (
     EvaluationReport,
+    OrderControls,
     ScoreFile,
+    compare_orders,
     evaluate_scores,
     write_report,
     write_scores,
@@ -60,10 +62,38 @@ def save_scores(
 ) -> EvaluationReport:
     """Write the test clips' scores and the report made from them."""
     report = evaluate_scores(logits, labels, class_names)
+    _write_scores(folder, report, logits, labels, clips, class_names)
+    return report
+
+
+def save_controls(
+    folder: Path,
+    logits: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    clips: Sequence[str],
+    class_names: Sequence[str],
+) -> OrderControls:
+    """Write what the scores of frames in other orders show, and a folder for each of these."""
+    found = compare_orders(logits, labels, class_names)
+    for control in found.controls:
+        place = folder / control.name
+        place.mkdir(exist_ok=True)
+        _write_scores(place, control.report, logits[control.name], labels, clips, class_names)
+    write_json(folder / "controls.json", found.to_dict())
+    return found
+
+
+def _write_scores(
+    folder: Path,
+    report: EvaluationReport,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    clips: Sequence[str],
+    class_names: Sequence[str],
+) -> None:
     write_report(folder, report)
     file = ScoreFile(logits, tuple(clips), labels, tuple(class_names))
     write_scores(folder / "scores.npz", file)
-    return report
 
 
 def write_result(folder: Path, config: RunConfig | FeatureRunConfig, **found: Any) -> None:

@@ -113,9 +113,7 @@ def predict_logits(
         ValueError: when one bag is asked of a model that reads frames in their order.
     """
     if one_bag:
-        check_one_bag(model)
-        clip_shape = streams_of(source)[0].clip_shape
-        model = with_num_frames(model, int(np.prod(clip_shape[:-3])))
+        model = as_one_bag(model, source)
     if cache is None:
         network, dataset = model, source.dataset(1, False, False, 0)
     else:
@@ -124,7 +122,18 @@ def predict_logits(
             cache, model, source, freed_block, later_freed_block=later_freed_block
         )
         dataset = CachedClips([features], source.labels).dataset(16, shuffle=False)
-    return np.concatenate([_view_mean(network, clips) for clips, _ in dataset])
+    return np.concatenate([view_mean(network, clips) for clips, _ in dataset])
+
+
+def as_one_bag(model: keras.Model, source: ClipSource | PairedStreams) -> keras.Model:
+    """The same layers on the frames of all views of a clip, as those of one clip.
+
+    Raises:
+        ValueError: when the model reads frames in their order.
+    """
+    check_one_bag(model)
+    clip_shape = streams_of(source)[0].clip_shape
+    return with_num_frames(model, int(np.prod(clip_shape[:-3])))
 
 
 def check_one_bag(model: keras.Model) -> None:
@@ -142,12 +151,12 @@ def check_one_bag(model: keras.Model) -> None:
         )
 
 
-def _view_mean(network: keras.Model, clips: Any) -> np.ndarray:
+def view_mean(network: keras.Model, clips: Any) -> np.ndarray:
     """Logits of a batch `(B, T, ...)`, or the mean over the views of `(B, views, T, ...)`.
 
     A network that takes as many frames as there are in all views gets them as one clip.
     """
-    streams = [array.numpy() for array in tf.nest.flatten(clips)]
+    streams = [np.asarray(array) for array in tf.nest.flatten(clips)]
     batch, *shape = streams[0].shape
     rank = len(network.inputs[0].shape)
     if streams[0].ndim == rank:

@@ -261,6 +261,13 @@ class TestUse:
         found = run.evaluate(sets[0], attended=sets[1], output=tmp_path / "all")
         assert found.to_dict()["num_clips"] == 12
 
+    def test_controls(self, runs, tmp_path):
+        for name, reads_order in (("attention-lstm", True), ("feature-softmax", False)):
+            found = runs[name].evaluate(controls=True, output=tmp_path / name)
+            assert found.controls.reads_order == reads_order
+            assert found.controls.plain.metrics == runs[name].report.metrics
+            assert (tmp_path / name / "shuffled" / "scores.npz").exists()
+
     def test_evaluate_refuses_what_has_no_effect(self, runs, sets):
         run = runs["attention-lstm"]
         for options, message in (

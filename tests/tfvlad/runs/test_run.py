@@ -240,13 +240,14 @@ class TestEvaluate:
     def test_own_test_list(self, run, tmp_path):
         found = run.evaluate(output=tmp_path / "new")
         assert found.to_dict() == found.report.metrics
+        assert found.controls is None
         assert found.folder == tmp_path / "new"
         assert found.to_dict()["top1"] == run.report.metrics["top1"]
         names = {path.name for path in found.folder.iterdir()}
         assert names >= {"metrics.json", "confusion.png", "scores.npz", "evaluation.json"}
         told = json.loads((found.folder / "evaluation.json").read_text())
         assert told["data"] == str(run.folder / "lists.csv")
-        assert (told["test_crops"], told["broken"]) == (1, 0)
+        assert (told["test_crops"], told["broken"], told["controls"]) == (1, 0, False)
 
     def test_other_videos_of_one_class_and_several_crops(self, run, videos, tmp_path):
         shutil.copytree(videos / "test" / "red", tmp_path / "data" / "red")
@@ -254,6 +255,32 @@ class TestEvaluate:
             found = run.evaluate(tmp_path / "data", test_crops=5)
         assert found.to_dict()["num_clips"] == 2
         assert found.folder == run.folder / "evaluation"
+
+    def test_controls(self, run, tmp_path):
+        found = run.evaluate(controls=True, output=tmp_path)
+        assert found.controls.plain.metrics == found.report.metrics
+        assert found.report.metrics["top1"] == run.report.metrics["top1"]
+        assert found.to_dict() == {**found.report.metrics, "controls": found.controls.to_dict()}
+        written = json.loads((found.folder / "controls.json").read_text())
+        assert written == json.loads(json.dumps(found.controls.to_dict()))
+        told = json.loads((found.folder / "evaluation.json").read_text())
+        assert told["controls"] is True
+        # Shuffled, two frames have one other order.
+        logits = [
+            np.load(found.folder / n / "scores.npz")["logits"] for n in ("reversed", "shuffled")
+        ]
+        np.testing.assert_array_equal(*logits)
+        for control in found.controls.controls:
+            metrics = json.loads((found.folder / control.name / "metrics.json").read_text())
+            assert metrics == control.report.metrics
+
+    def test_controls_of_one_frame(self, run, tmp_path):
+        config = json.loads((run.folder / "config.json").read_text())
+        config["settings"]["num_frames"] = 1
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        message = r"`controls` has no effect on a run whose clips have one frame.*num_frames=1 of"
+        with pytest.raises(ValueError, match=message):
+            tfvlad.load(tmp_path).evaluate(controls=True)
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -96,6 +96,15 @@ def test_evaluate_as_one_bag(runs, tmp_path, name):
     assert np.abs(bag - mean).max() > 1e-4
 
 
+@pytest.mark.parametrize("name", ["flow", "early"])
+def test_controls(runs, tmp_path, name):
+    """A frame never meets the flow of another one: ActionVLAD's sum over time is the same."""
+    found = runs[name].evaluate(controls=True, output=tmp_path)
+    assert not found.controls.reads_order
+    logits = [scores_of(place)["logits"] for place in (tmp_path, tmp_path / "one_frame")]
+    assert np.abs(logits[0] - logits[1]).max() > 1e-6
+
+
 def test_evaluate_other_folders(runs, videos, flow, tmp_path):
     run = runs["early"]
     run.evaluate(videos / "test", flow=flow / "test", output=tmp_path)

@@ -11,21 +11,27 @@ import keras
 import numpy as np
 
 from pipelines.features.feature_index import drop_without_features
-from pipelines.lists.records import VideoRecord
+from pipelines.lists.records import VideoRecord, record_number
 from pipelines.storage.files import write_json
 from pipelines.video.index import BrokenVideo
-from tfvlad.evaluation import EvaluationReport
+from tfvlad.evaluation import EvaluationReport, OrderControls
 from tfvlad.runs.clip_sources import clip_source, index_streams, leave_out_broken
 from tfvlad.runs.config import DataPaths, FeatureRunConfig, RunConfig
 from tfvlad.runs.data import clip_names, data_paths, read_lists, read_test_list
-from tfvlad.runs.feature_sources import feature_folders, feature_source, predict_clips
-from tfvlad.runs.run_files import save_scores, tell_left_out
-from tfvlad.runs.settings import FeatureSettings
+from tfvlad.runs.feature_sources import (
+    feature_folders,
+    feature_source,
+    predict_clips,
+    predict_clips_in_orders,
+)
+from tfvlad.runs.run_files import save_controls, save_scores, tell_left_out
+from tfvlad.runs.settings import FeatureSettings, VideoSettings
 from tfvlad.runs.settings.views import views_of
-from tfvlad.training import predict_logits
+from tfvlad.training import predict_in_orders, predict_logits
 
-# The logits, the labels, the clips that were tested, and the videos that could not be.
-_Tested = tuple[np.ndarray, np.ndarray, tuple[VideoRecord, ...], list[BrokenVideo]]
+# The logits by the order of the frames, the labels, the clips that were tested, and the videos that
+# could not be.
+_Tested = tuple[dict[str, np.ndarray], np.ndarray, tuple[VideoRecord, ...], list[BrokenVideo]]
 
 
 @dataclass(frozen=True)
@@ -34,18 +40,23 @@ class Evaluation:
 
     Attributes:
         folder: where it is written: metrics.json, per_class.csv, confusion.csv, confusion.png,
-            scores.npz, and evaluation.json, which tells what was tested.
+            scores.npz, and evaluation.json, which tells what was tested. With controls also
+            controls.json, and the same files of each control in the folder of its name.
         report: the figures.
         broken: videos that could not be decoded, and why.
+        controls: the figures of frames in other orders, if they were asked for.
     """
 
     folder: Path
     report: EvaluationReport
     broken: tuple[BrokenVideo, ...]
+    controls: OrderControls | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
-        return dict(self.report.metrics)
+        if self.controls is None:
+            return dict(self.report.metrics)
+        return {**self.report.metrics, "controls": self.controls.to_dict()}
 
 
 def clips_of_test(
@@ -91,6 +102,23 @@ def clips_of_test(
     return data_paths(data, lists=lists, split=number, flow=flow, attended=attended)
 
 
+def check_controls(settings: VideoSettings | FeatureSettings) -> None:
+    """Refuse controls of a run whose clips have no order.
+
+    Raises:
+        ValueError: when a clip has one frame, or one step of features.
+    """
+    if isinstance(settings, FeatureSettings):
+        name, count = "num_steps", max(settings.step_counts)
+    else:
+        name, count = "num_frames", settings.num_frames
+    if count < 2:
+        raise ValueError(
+            "`controls` has no effect on a run whose clips have one frame: they have no order. "
+            f"Received: controls=True, and {name}={count} of the run. Leave it out."
+        )
+
+
 def evaluate_run(
     folder: Path,
     config: RunConfig | FeatureRunConfig,
@@ -99,6 +127,7 @@ def evaluate_run(
     *,
     output: Path,
     max_broken: int | None,
+    controls: bool = False,
 ) -> Evaluation:
     """Test a model and write what was found.
 
@@ -109,6 +138,7 @@ def evaluate_run(
         paths: other clips; None for the run's own test list.
         output: folder for what was found.
         max_broken: most broken videos that may be left out.
+        controls: test the clips with their frames in other orders too.
 
     Raises:
         ValueError: when the clips do not fit the model.
@@ -120,13 +150,17 @@ def evaluate_run(
     if isinstance(config, FeatureRunConfig):
         sets = feature_folders(paths or config.data, config.settings)
         told: dict[str, Any] = {"feature_sets": sets}
-        tested = _test_on_features(config, model, records, sets, max_broken)
+        tested = _test_on_features(config, model, records, sets, max_broken, controls)
     else:
         told = {}
-        tested = _test_on_videos(config, model, records, paths, output, max_broken)
+        tested = _test_on_videos(config, model, records, paths, output, max_broken, controls)
     logits, labels, clips, broken = tested
     tell_left_out(broken)
-    report = save_scores(output, logits, labels, clip_names(clips), config.class_names)
+    names = clip_names(clips)
+    report = save_scores(output, logits["plain"], labels, names, config.class_names)
+    compared = None
+    if controls:
+        compared = save_controls(output, logits, labels, names, config.class_names)
     described = {
         "run": os.path.abspath(folder),
         "data": os.path.abspath(folder / "lists.csv") if paths is None else paths.data,
@@ -135,9 +169,10 @@ def evaluate_run(
         **told,
         **views_of(config.settings),
         "broken": len(broken),
+        "controls": controls,
     }
     write_json(output / "evaluation.json", described)
-    return Evaluation(output, report, tuple(broken))
+    return Evaluation(output, report, tuple(broken), compared)
 
 
 def _test_on_videos(
@@ -147,6 +182,7 @@ def _test_on_videos(
     paths: DataPaths | None,
     place: Path,
     max_broken: int | None,
+    controls: bool,
 ) -> _Tested:
     if paths is not None:
         config = replace(config, data=replace(config.data, data=paths.data, flow=paths.flow))
@@ -156,7 +192,13 @@ def _test_on_videos(
     source = clip_source(
         config, test, indexes, test_crops=settings.test_crops, test_clips=settings.test_clips
     )
-    logits = predict_logits(model, source, one_bag=settings.one_bag)
+    if controls:
+        numbers = [record_number(record) for record in test]
+        logits = predict_in_orders(
+            model, source, numbers, seed=settings.seed, one_bag=settings.one_bag
+        )
+    else:
+        logits = {"plain": predict_logits(model, source, one_bag=settings.one_bag)}
     return logits, source.labels, test, broken
 
 
@@ -166,8 +208,13 @@ def _test_on_features(
     records: tuple[VideoRecord, ...],
     sets: list[str],
     max_broken: int | None,
+    controls: bool,
 ) -> _Tested:
     test, broken = drop_without_features(records, sets, max_broken)
     source = feature_source(config, sets, test, seed=config.settings.seed)
-    scores = predict_clips(model, source, config.settings.test_chunks)
+    chunks = config.settings.test_chunks
+    if controls:
+        scores = predict_clips_in_orders(model, source, chunks)
+    else:
+        scores = {"plain": predict_clips(model, source, chunks)}
     return scores, source.labels, test, broken
