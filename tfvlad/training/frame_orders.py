@@ -11,6 +11,7 @@ import tensorflow as tf
 from pipelines.progress import track
 from tfvlad.layers import MeanScore
 from tfvlad.models import head_of, is_multi_label, parts_of
+from tfvlad.models.assembly import one_or_all
 from tfvlad.training.clip_source import ClipSource, FeatureSource
 from tfvlad.training.networks import as_one_bag, view_mean
 from tfvlad.training.streams import PairedStreams
@@ -129,7 +130,7 @@ def predict_features_in_orders(
     for number, clip in zip(clip_numbers, chunks, strict=True):
         for order, found in scores.items():
             inputs = _in_order(clip, order, _STEPS_AXIS, number, seed)
-            each = model.predict_on_batch(list(inputs) if len(inputs) > 1 else inputs[0])
+            each = model.predict_on_batch(one_or_all(list(inputs)))
             found.append(mean(each[np.newaxis])[0].numpy())
     return {order: np.array(found) for order, found in scores.items()}
 

@@ -266,6 +266,10 @@ class TestUse:
             found = runs[name].evaluate(controls=True, output=tmp_path / name)
             assert found.controls.reads_order == reads_order
             assert found.controls.plain.metrics == runs[name].report.metrics
+            # The training has told it where a test clip is one chunk.
+            is_told = runs[name].settings.sampling == "uniform"
+            told = json.loads(json.dumps(found.controls.to_dict())) if is_told else None
+            assert runs[name].result.get("controls") == told
             assert (tmp_path / name / "shuffled" / "scores.npz").exists()
 
     def test_evaluate_refuses_what_has_no_effect(self, runs, sets):
