@@ -200,7 +200,8 @@ def test_converts_on_a_machine_with_a_gpu() -> None:
     _assert_close(_probabilities(content, clips), _expected(clip_model, clips), 1e-5)
 
 
-TOLERANCES = {"float32": 1e-5, "float16": 2e-3, "dynamic": 0.06, "int8": 0.1}
+# Kernels of other processors round otherwise.
+TOLERANCES = {"float32": 1e-4, "float16": 2e-3, "dynamic": 0.06, "int8": 0.1}
 
 
 @pytest.fixture(scope="module")
