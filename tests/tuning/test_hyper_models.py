@@ -96,7 +96,7 @@ class TestBuild:
     @pytest.mark.parametrize("where", ["space", "fixed"])
     def test_unknown_values_are_refused(self, tmp_path, where):
         option = {"space": lambda hp: {"unit": 3}} if where == "space" else {"fixed": {"unit": 3}}
-        message = r"A space and `fixed` must name values of alpha, .*units\. Received: unit\."
+        message = r"A space and `fixed` must name values of alpha, .*update_bias\. Received: unit\."
         with pytest.raises(ValueError, match=message):
             hyper_model(tmp_path, **option).build(keras_tuner.HyperParameters())
 

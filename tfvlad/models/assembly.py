@@ -41,6 +41,7 @@ def check_count(name: str, value: int | None, *, or_none: bool = False) -> None:
 def check_segments(num_segments: int, num_frames: int | None) -> None:
     """Refuses more segments than frames."""
     check_count("num_segments", num_segments)
+    check_count("num_frames", num_frames, or_none=True)
     if num_frames is not None and num_segments > num_frames:
         raise ValueError(
             f"`num_segments` must be at most the number of frames, {num_frames}. "

@@ -85,8 +85,18 @@ def _backbone(seed: int = 0) -> Any:
 
 def _ta_vlad(backbone: Any, units: int = 8, **arguments: Any) -> ClipModel:
     keras.utils.set_random_seed(1)
+    # An input that moves the states of random weights: else all clips have the same scores.
     model = ta_vlad(
-        backbone, 3, num_frames=NUM_FRAMES, num_clusters=4, units=units, alpha=20.0, **arguments
+        backbone,
+        3,
+        num_frames=NUM_FRAMES,
+        num_clusters=4,
+        units=units,
+        alpha=20.0,
+        attention_temperature=1.0,
+        input_scale="sqrt_channels",
+        update_bias=0.0,
+        **arguments,
     )
     return _sharpened(ClipModel(model, NAMES))
 

@@ -99,7 +99,8 @@ def by_hand(source, order, numbers, seed=0):
 class TestVideos:
     @pytest.mark.parametrize("crops", [(), (2,)])
     def test_ta_vlad_on_clips_put_in_order_by_hand(self, backbone, crops):
-        model = ta_vlad(backbone, 3, num_frames=3, num_clusters=3, units=4, alpha=1.0)
+        options = {"num_frames": 3, "num_clusters": 3, "units": 4, "alpha": 1.0}
+        model = ta_vlad(backbone, 3, input_scale=10.0, update_bias=0.0, **options)
         source, numbers = MemoryClips.random(2, crops=crops), [7, 8]
         found = predict_in_orders(model, source, numbers, seed=5)
         assert len(source.decoded) == 2
@@ -114,7 +115,7 @@ class TestVideos:
         for order, clips in expected.items():
             np.testing.assert_allclose(found[order], predict_logits(model, clips), atol=1e-5)
         for order in OTHERS:
-            assert np.abs(found[order] - found["plain"]).max() > 1e-3
+            assert np.abs(found[order] - found["plain"]).max() > 1e-4
 
     @pytest.mark.parametrize(
         ("build", "options"),
