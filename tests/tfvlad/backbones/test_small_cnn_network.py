@@ -24,7 +24,7 @@ def trained(eagerly):
 
 def test_learns(trained):
     model, history = trained
-    assert history.history["val_accuracy"][-1] == 1
+    assert history.history["val_accuracy"][-1] > 0.9
     assert history.history["loss"][-1] < 0.3 * history.history["loss"][0]
     assert model.optimizer.learning_rate.numpy() < 0.01 * 2e-3
 
