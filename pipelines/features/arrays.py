@@ -88,7 +88,11 @@ def check_channels(array: np.ndarray, num_channels: int) -> None:
         )
 
 
-def _checked(array: np.ndarray) -> np.ndarray:
+def _checked(array: object) -> np.ndarray:
+    if not isinstance(array, np.ndarray):
+        raise BrokenVideoError(
+            f"it must hold an array of numbers, and holds {type(array).__name__}"
+        )
     if array.dtype.kind not in "fiu":
         raise BrokenVideoError(f"its array must hold real numbers, and holds {array.dtype}")
     if array.ndim == 4:

@@ -54,7 +54,8 @@ def import_features(
     The folder mirrors the tree of the arrays: `train` takes it as it takes the features of videos,
     with the same lists, in which a clip is named as a video (`kick/a.avi`) or as an array
     (`kick/a.npy`). Every array is checked before the first is written. One that cannot be used gets
-    no file; a warning names these. An import that was killed goes on.
+    no file; a warning names these. An import that was killed goes on; given again, it imports what
+    has changed since.
 
     Args:
         arrays: a folder of files, all in which and below are taken; one file; or several. See
@@ -107,7 +108,10 @@ def import_features(
     )
     with owned.locked():
         owned.claim(asdict(described))
-        pending = [path for path in found if not os.path.isfile(targets[path])]
+        pending = [path for path in found if not _is_imported(path, targets[path])]
+        for one in broken:
+            # Of a time when it could be read.
+            Path(targets[one.path]).unlink(missing_ok=True)
         _check_room(folder, [found[path] for path in pending], described.dtype)
         for parent in {os.path.dirname(targets[path]) for path in pending}:
             remove_unfinished(parent)
@@ -154,6 +158,11 @@ def import_like(
         _write(array, files[path], described)
     described.save(folder)
     return files, broken
+
+
+def _is_imported(path: str, target: str) -> bool:
+    """Whether an array's features are there, and no older than the array."""
+    return os.path.isfile(target) and os.path.getmtime(target) >= os.path.getmtime(path)
 
 
 def _targets(paths: Sequence[str], root: str, folder: str | os.PathLike[str]) -> dict[str, str]:

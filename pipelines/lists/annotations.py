@@ -73,7 +73,7 @@ def read_csv(
 
     Raises:
         ValueError: when a row cannot be read, is repeated, names a class outside `class_names` or a
-            missing video.
+            missing video, or segments of one file have different groups.
     """
     rows = list(_csv_rows(path))
     if not rows:
@@ -86,6 +86,7 @@ def read_csv(
     index = {name: i for i, name in enumerate(class_names)}
     listing = Listing(root if root is not None else os.path.dirname(path), file_suffix)
     records = []
+    groups: dict[str, str | None] = {}
     for (where, row), labels in zip(rows, split_labels, strict=True):
         unknown = [label for label in labels if label not in index]
         if unknown:
@@ -95,6 +96,11 @@ def read_csv(
         start, end = _segment(row, where)
         video = listing.add(row["path"], where, (start, end))
         group = row["group"] or source_group(video, labels[0] if labels else None)
+        if groups.setdefault(video, group) != group:
+            raise ValueError(
+                f"{where}: {row['path']} is of the group {group!r}, and of {groups[video]!r} in a "
+                "line above. Give all segments of a file the same group."
+            )
         numbers = tuple(sorted({index[label] for label in labels}))
         records.append(VideoRecord(video, numbers, start, end, group))
     listing.check()

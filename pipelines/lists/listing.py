@@ -16,8 +16,8 @@ _logger = logging.getLogger(__name__)
 # <source video>_<class>_<visible body>_<camera motion>_np<people>_<view>_<quality>_<number>
 _HMDB51_ATTRIBUTES = r"_[a-z]_[a-z]{2}_np\d+_[a-z]{2}_[a-z]{3}_\d+"
 _UCF101_NAME = re.compile(r"v_(?P<group>.+_g\d+)_c\d+")
-# p<player>_<stroke>[_<kind of picture>]_s<take>
-_THETIS_ATTRIBUTES = r"(?:_[A-Za-z\d]+)?_s\d+"
+# p<player>_<stroke, shortened>[_<kind of picture>]_s<take>
+_THETIS_NAME = re.compile(r"(?P<player>p\d+)_[A-Za-z\d]+(?:_[A-Za-z\d]+)?_s\d+")
 _FEATURE_SUFFIXES = (".h5", ".tfrecord")
 
 
@@ -177,10 +177,12 @@ def source_group(path: str | os.PathLike[str], class_name: str | None = None) ->
     name = video_stem(path)
     if match := _UCF101_NAME.fullmatch(name):
         return match["group"]
-    for source, attributes in ((".+", _HMDB51_ATTRIBUTES), (r"p\d+", _THETIS_ATTRIBUTES)):
-        pattern = f"({source})_{re.escape(class_name or '')}{attributes}"
-        if class_name and (match := re.fullmatch(pattern, name)):
-            return match[1]
+    if match := _THETIS_NAME.fullmatch(name):
+        return match["player"]
+    if class_name and (
+        match := re.fullmatch(f"(.+)_{re.escape(class_name)}{_HMDB51_ATTRIBUTES}", name)
+    ):
+        return match[1]
     return None
 
 

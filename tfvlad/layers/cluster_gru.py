@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -57,6 +58,10 @@ class ClusterGRU(keras.layers.Layer):
         super().__init__(**kwargs)
         if not isinstance(units, int) or units < 1:
             raise ValueError(f"`units` must be a positive integer. Received: units={units}.")
+        if not math.isfinite(update_bias):
+            raise ValueError(
+                f"`update_bias` must be a finite number. Received: update_bias={update_bias}."
+            )
         self.units = units
         self.bidirectional = bidirectional
         self.update_bias = update_bias

@@ -71,7 +71,7 @@ def ta_vlad(
 
     Raises:
         ValueError: when attention is asked of a backbone that has no classifier, or `temporal` is
-            unknown, or `input_scale` another word.
+            unknown, or `input_scale` is neither a positive number nor "sqrt_channels".
 
     Reference:
         Sudhakaran and Lanz, "Top-down Attention Recurrent VLAD Encoding for Action Recognition in
@@ -81,9 +81,10 @@ def ta_vlad(
     """
     if temporal not in _TEMPORAL:
         raise ValueError(f"`temporal` must be one of {_TEMPORAL}. Received: temporal={temporal!r}.")
-    if isinstance(input_scale, str) and input_scale != "sqrt_channels":
+    is_number = isinstance(input_scale, (int, float)) and 0 < input_scale < float("inf")
+    if input_scale != "sqrt_channels" and not is_number:
         raise ValueError(
-            '`input_scale` must be a number or "sqrt_channels". '
+            '`input_scale` must be a positive number or "sqrt_channels". '
             f"Received: input_scale={input_scale!r}."
         )
     vlad = NetVLAD(

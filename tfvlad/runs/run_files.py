@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,15 @@ def save_controls(
         _write_scores(place, control.report, logits[control.name], labels, clips, class_names)
     write_json(folder / "controls.json", found.to_dict())
     return found
+
+
+def remove_controls(folder: Path) -> None:
+    """Remove what `save_controls` has written."""
+    path = folder / "controls.json"
+    if path.exists():
+        for name in json.loads(path.read_text("utf-8"))["controls"]:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        path.unlink()
 
 
 def _write_scores(

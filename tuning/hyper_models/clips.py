@@ -25,7 +25,7 @@ from tfvlad.training import (
 )
 from tuning.hyper_models.measures import validation_measures
 from tuning.hyper_models.spaces import action_vlad_space, ta_vlad_space
-from tuning.hyper_models.values import Space, chosen_values, parameters_of
+from tuning.hyper_models.values import Space, chosen_values, defaults_of, parameters_of
 
 # The values that concern the training; the others are arguments of the model.
 _TRAINING = {"optimizer", "stage1_learning_rate", "stage2_learning_rate", "num_freed_blocks"}
@@ -75,6 +75,7 @@ class _ClipHyperModel(keras_tuner.HyperModel):
             "backbone": [backbone.fingerprint() for backbone in self._new_backbones()],
             "cache_dtype": self.cache.dtype if self.cache else None,
             "stages": [asdict(stage) for stage in self.stages],
+            "defaults": defaults_of(self._builders[len(self._new_backbones()) - 1]),
             "batch_size": self.batch_size,
             "num_cached_crops": self.num_cached_crops if self.cache else None,
             "seed": self.seed,

@@ -46,6 +46,12 @@ def parameters_of(builder: Callable[..., Any]) -> set[str]:
     return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "name"}
 
 
+def defaults_of(builder: Callable[..., Any]) -> dict[str, Any]:
+    """What a model's builder takes for its keyword-only arguments where none are given."""
+    parameters = inspect.signature(builder).parameters
+    return {name: parameters[name].default for name in sorted(parameters_of(builder))}
+
+
 class _WithFixed:
     """KerasTuner's `hp`, with which a space cannot search for a fixed value.
 

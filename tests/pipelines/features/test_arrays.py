@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
@@ -147,6 +148,11 @@ def test_cells_and_structures(tmp_path):
     with h5py.File(tmp_path / "clip.h5", "w") as file:
         file["features"] = np.array([["a"]], dtype=h5py.string_dtype())
     assert "must hold real numbers" in reason_of(tmp_path / "clip.h5")
+    with h5py.File(tmp_path / "text.h5", "w") as file:
+        file["features"] = "a"
+    assert "it must hold an array of numbers, and holds" in reason_of(tmp_path / "text.h5")
+    scipy.io.savemat(tmp_path / "sparse.mat", {"features": scipy.sparse.eye(3)})
+    assert "it must hold an array of numbers, and holds" in reason_of(tmp_path / "sparse.mat")
 
 
 @pytest.mark.parametrize("suffix", [*ARRAY_SUFFIXES, ".avi"])

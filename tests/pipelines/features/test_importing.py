@@ -1,6 +1,7 @@
 """Arrays of another program become a feature set that is read as any other."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -178,6 +179,22 @@ def test_no_array_that_can_be_used(tmp_path):
     with pytest.raises(ValueError, match=r"None of 1 arrays can be used, first: .*a.npz: it has n"):
         import_features(tmp_path / "arrays", tmp_path / "set", key="flow", progress=False)
     assert not (tmp_path / "set").exists()
+
+
+def test_changed_arrays_are_imported_again(arrays, features):
+    path, target = arrays / "kick" / "a.npy", features / "kick" / "a.h5"
+    others = {file: file.stat().st_mtime_ns for file in features.rglob("*.h5") if file != target}
+    np.save(path, rows_of("kick/a", 12) + 1)
+    later = target.stat().st_mtime + 5
+    os.utime(path, (later, later))
+    import_features(arrays, features, progress=False)
+    np.testing.assert_array_equal(read_features(target), rows_of("kick/a", 12) + 1)
+    assert {file: file.stat().st_mtime_ns for file in others} == others
+
+    path.write_bytes(b"no array")
+    done = import_features(arrays, features, progress=False)
+    assert [one.path for one in done.broken] == [str(path)]
+    assert not target.exists()
 
 
 def test_an_interrupted_import_goes_on(arrays, tmp_path, monkeypatch):

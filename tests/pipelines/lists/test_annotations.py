@@ -245,14 +245,29 @@ def test_split_refuses_shared_files(tmp_path):
         ("v_SoccerJuggling_g23_c01.h5", "SoccerJuggling", "SoccerJuggling_g23"),
         ("p07_foreflat_s2.h5", "foreflat", "p07"),
         ("p7_foreflat_depth_s2.avi", "foreflat", "p7"),
-        ("p7_foreflat_s2.avi", "fore", None),
-        ("p7_foreflat_s2.avi", None, None),
+        ("p7_foreflat_s2.avi", "forehand_flat", "p7"),
+        ("p10_serflat_s1.avi", None, "p10"),
+        ("p7_s2.avi", "fore", None),
         ("clip_1.mp4", "stand", None),
         ("clip_1.mp4", None, None),
     ],
 )
 def test_source_group(name, class_name, group):
     assert source_group(f"some/{name}", class_name) == group
+
+
+@pytest.mark.parametrize("second", ["ben", ""])
+def test_groups_of_one_file(tmp_path, second):
+    write_tree(tmp_path, ["a.mp4"])
+    rows = [
+        "path,label,start_seconds,end_seconds,group",
+        "a.mp4,x,0,1,anna",
+        f"a.mp4,x,1,2,{second}",
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    message = r"line 3: a\.mp4 is of the group .*, and of 'anna' in a line above\. Give all"
+    with pytest.raises(ValueError, match=message):
+        read_csv(tmp_path / "list.csv")
 
 
 def test_groups_of_a_csv(tmp_path):

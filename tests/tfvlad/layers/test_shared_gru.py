@@ -138,6 +138,13 @@ def test_mask_goes_on_with_the_sequence():
     assert layer.compute_mask(inputs, mask) == (mask, None)
 
 
+@pytest.mark.parametrize("update_bias", [float("nan"), float("inf")])
+def test_wrong_update_bias(update_bias):
+    message = rf"`update_bias` must be a finite number\. Received: update_bias={update_bias}\."
+    with pytest.raises(ValueError, match=message):
+        SharedGRU(3, update_bias=update_bias)
+
+
 @pytest.mark.parametrize("units", [0, -1, 2.5, "256"])
 def test_wrong_units(units):
     with pytest.raises(ValueError, match=r"`units` must be a positive integer\. Received: units="):

@@ -260,10 +260,14 @@ def test_first_bias_of_the_update_gate(temporal, bidirectional):
         assert np.count_nonzero(bias) == bias[..., 0, :5].size
 
 
-def test_unknown_scale():
-    message = "`input_scale` must be a number or \"sqrt_channels\". Received: input_scale='sqrt'."
+@pytest.mark.parametrize("scale", ["sqrt", 0, -1.0, float("nan")])
+def test_unknown_scale(scale):
+    message = (
+        '`input_scale` must be a positive number or "sqrt_channels". '
+        f"Received: input_scale={scale!r}."
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
-        ta_vlad(tiny_backbone(), 3, input_scale="sqrt")
+        ta_vlad(tiny_backbone(), 3, input_scale=scale)
 
 
 def test_attention_starts_from_the_classifier():

@@ -1,6 +1,7 @@
 """From arrays of any program to models that answer for arrays."""
 
 import json
+import shutil
 from dataclasses import replace
 from unittest import mock
 
@@ -119,6 +120,16 @@ class TestDirectly:
                 studies.repeat(arrays, tmp_path / "runs", seeds=(0, 1), **ATTENDING)
         found = {call.args[0].data for call in train_in.call_args_list}
         assert found == {str(tmp_path / "runs" / "features")}
+
+    def test_many_broken_arrays(self, arrays, tmp_path):
+        folder = shutil.copytree(arrays, tmp_path / "arrays")
+        for number in range(11):
+            (folder / f"broken{number}.npy").write_bytes(b"no array")
+        message = (
+            r"11 of \d+ arrays are broken, more than a tenth: see the warning\. Mend or remove"
+        )
+        with pytest.raises(ValueError, match=message):
+            train(folder, tmp_path / "run", **ATTENDING)
 
     def test_what_is_refused(self, arrays, tmp_path):
         plain = {"model": "plain-lstm"}

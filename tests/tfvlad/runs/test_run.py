@@ -273,6 +273,10 @@ class TestEvaluate:
         for control in found.controls.controls:
             metrics = json.loads((found.folder / control.name / "metrics.json").read_text())
             assert metrics == control.report.metrics
+        # They are not those of another test in this place.
+        run.evaluate(output=tmp_path)
+        left = {path.name for path in found.folder.iterdir()}
+        assert not left & {"controls.json", "shuffled", "reversed", "one_frame"}
 
     def test_controls_of_one_frame(self, run, tmp_path):
         config = json.loads((run.folder / "config.json").read_text())

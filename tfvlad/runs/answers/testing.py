@@ -24,7 +24,7 @@ from tfvlad.runs.feature_sources import (
     predict_clips,
     predict_clips_in_orders,
 )
-from tfvlad.runs.run_files import save_controls, save_scores, tell_left_out
+from tfvlad.runs.run_files import remove_controls, save_controls, save_scores, tell_left_out
 from tfvlad.runs.settings import FeatureSettings, VideoSettings
 from tfvlad.runs.settings.views import views_of
 from tfvlad.training import predict_in_orders, predict_logits
@@ -158,6 +158,7 @@ def evaluate_run(
     tell_left_out(broken)
     names = clip_names(clips)
     report = save_scores(output, logits["plain"], labels, names, config.class_names)
+    remove_controls(output)  # of a test before
     compared = None
     if controls:
         compared = save_controls(output, logits, labels, names, config.class_names)

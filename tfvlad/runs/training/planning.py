@@ -59,6 +59,12 @@ def with_imported_arrays(paths: DataPaths, root: Path, max_broken: int | None) -
     if not holds_arrays(paths.data):
         return paths
     done = import_features(paths.data, root / "features", max_broken=max_broken)
+    total = done.num_videos + len(done.broken)
+    if max_broken is None and len(done.broken) > max(10, total // 10):
+        raise ValueError(
+            f"{len(done.broken)} of {total} arrays are broken, more than a tenth: see the warning. "
+            "Mend or remove them, or give `max_broken`."
+        )
     return replace(paths, data=os.path.abspath(done.folder))
 
 
