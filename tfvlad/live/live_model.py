@@ -92,8 +92,9 @@ class LiveModel:
             return _MEMORY_SECONDS if sums else math.inf
         if not sums:
             raise ValueError(
-                "`memory_seconds` is of models that sum over time (action-vlad and average-pooling "
-                f"without segments, max-pooling); '{self.clip_model.model.name}' forgets by itself. "
+                "`memory_seconds` is of models that sum over time (max-pooling; action-vlad and "
+                f"average-pooling without segments); '{self.clip_model.model.name}' forgets by "
+                "itself. "
                 f"Received: memory_seconds={memory_seconds:g}."
             )
         if not memory_seconds > 0:
