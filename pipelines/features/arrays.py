@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pipelines.lists.listing import visible_files
 from pipelines.video.info import BrokenVideoError
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".mat")
@@ -21,20 +22,22 @@ def array_stem(path: str) -> str:
     return stem if suffix.lower() in ARRAY_SUFFIXES else path
 
 
+def is_array_name(name: str) -> bool:
+    """Whether a file of that name is one of arrays."""
+    return array_stem(name) != name
+
+
 def arrays_below(folder: str | os.PathLike[str]) -> list[str]:
     """Lists the files of arrays in a folder and those below it, sorted.
 
     Names that begin with a dot are passed over.
     """
-    paths = []
-    for base, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [
-            os.path.join(base, name)
-            for name in names
-            if not name.startswith(".") and array_stem(name) != name
-        ]
-    return sorted(paths)
+    return sorted(
+        os.path.join(base, name)
+        for base, names in visible_files(folder)
+        for name in names
+        if is_array_name(name)
+    )
 
 
 def read_array(path: str | os.PathLike[str], key: str | None = None) -> np.ndarray:

@@ -41,7 +41,7 @@ def drop_broken(
             broken.append(BrokenVideo(record.path, str(error)))
         else:
             good.append(record)
-    limit = max(10, len(records) // 10) if max_broken is None else max_broken
+    limit = most_broken(len(records), max_broken)
     if len(broken) > limit or (broken and not good):
         examples = "; ".join(f"{b.path} ({b.reason})" for b in broken[:3])
         raise ValueError(
@@ -49,6 +49,11 @@ def drop_broken(
             f"`max_broken`, or all of them: {examples}{' ...' if len(broken) > 3 else ''}"
         )
     return tuple(good), broken
+
+
+def most_broken(num_records: int, max_broken: int | None) -> int:
+    """Returns how many of the records may be broken: see `drop_broken`."""
+    return max(10, num_records // 10) if max_broken is None else max_broken
 
 
 def clip_frames(

@@ -79,21 +79,34 @@ def videos_below(folder: str | os.PathLike[str], file_suffix: str = "") -> list[
     With a suffix, the files that end with it instead. Names that begin with a dot are passed over.
     """
     paths = []
-    for base, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for base, names in visible_files(folder):
         if not file_suffix and any(map(is_frame_name, names)):
             paths.append(base)
         paths += [
             os.path.join(base, name)
             for name in names
-            if not name.startswith(".")
-            and (
-                name.endswith(file_suffix)
-                if file_suffix
-                else os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
-            )
+            if (name.endswith(file_suffix) if file_suffix else _is_video_name(name))
         ]
     return sorted(paths)
+
+
+def visible_files(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
+    """Walks a folder and those below it: each with the names of its files.
+
+    Names that begin with a dot are passed over.
+    """
+    for base, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield base, [name for name in names if not name.startswith(".")]
+
+
+def name_videos(names: Iterable[str]) -> bool:
+    """Whether one of the names in a folder is a video's, or a frame's of a folder of frames."""
+    return any(_is_video_name(name) or is_frame_name(name) for name in names)
+
+
+def _is_video_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def find_videos(

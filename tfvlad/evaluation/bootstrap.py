@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -144,11 +145,37 @@ def paired_map_difference(
     Raises:
         ValueError: when an argument is out of range, or as in `mean_average_precision`.
     """
+    (difference,) = paired_map_differences(
+        [first], second, labels, confidence=confidence, num_resamples=num_resamples, seed=seed
+    )
+    return difference
+
+
+def paired_map_differences(
+    firsts: Sequence[ArrayLike],
+    second: ArrayLike,
+    labels: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Computes `paired_map_difference` for several first models and the same second one.
+
+    Raises:
+        ValueError: when `paired_map_difference` raises one.
+    """
     _check(confidence, num_resamples)
-    mean = mean_average_precision(first, labels) - mean_average_precision(second, labels)
-    draws = _draws(len(np.asarray(labels)), num_resamples, seed)
-    resampled = [_resampled_map(np.asarray(x), np.asarray(labels), draws) for x in (first, second)]
-    return _estimate(mean, resampled[0] - resampled[1], confidence)
+    truth = np.asarray(labels)
+    *means, mean = (mean_average_precision(scores, truth) for scores in (*firsts, second))
+    draws = _draws(len(truth), num_resamples, seed)
+    resampled = _resampled_map(np.asarray(second), truth, draws)
+    return [
+        _estimate(
+            one - mean, _resampled_map(np.asarray(first), truth, draws) - resampled, confidence
+        )
+        for one, first in zip(means, firsts, strict=True)
+    ]
 
 
 def _resampled_map(scores: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tfvlad.evaluation.bootstrap import Estimate, paired_difference, paired_map_difference
+from tfvlad.evaluation.bootstrap import Estimate, paired_difference, paired_map_differences
 from tfvlad.evaluation.metrics import top_k_correct
 from tfvlad.evaluation.report import EvaluationReport, evaluate_scores
 
@@ -151,11 +151,14 @@ def compare_orders(
         )
     plain, truth = others.pop("plain"), np.asarray(labels)
 
-    def difference(scores: np.ndarray) -> Estimate:
-        if truth.ndim == 2:
-            return paired_map_difference(scores, plain, truth, seed=seed)
-        hits = top_k_correct(scores, truth), top_k_correct(plain, truth)
-        return paired_difference(*hits, seed=seed)
+    if truth.ndim == 2:
+        differences = paired_map_differences(list(others.values()), plain, truth, seed=seed)
+    else:
+        hits = top_k_correct(plain, truth)
+        differences = [
+            paired_difference(top_k_correct(scores, truth), hits, seed=seed)
+            for scores in others.values()
+        ]
 
     def report(scores: np.ndarray) -> EvaluationReport:
         return evaluate_scores(scores, truth, class_names, seed=seed)
@@ -165,8 +168,8 @@ def compare_orders(
         measure="mAP" if truth.ndim == 2 else "top1",
         plain=report(plain),
         controls=tuple(
-            OrderControl(name, report(scores), difference(scores))
-            for name, scores in others.items()
+            OrderControl(name, report(scores), difference)
+            for (name, scores), difference in zip(others.items(), differences, strict=True)
         ),
         reads_order=any(
             np.abs(scores - plain).max() > rounding

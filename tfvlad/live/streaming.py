@@ -159,12 +159,12 @@ def _running_graph(model: keras.Model, decay: float) -> tuple[dict[str, Any], di
     results = []
     for layer in aggregations:
         if isinstance(layer, SegmentPooling):
-            step = _segments_step(layer, of_frame[layer.name], model.inputs[0].shape[1])
+            num_frames = model.inputs[0].shape[1]
+            result, old, new = _segments_step(layer, of_frame[layer.name], num_frames)
         elif isinstance(layer, _RECURRENT):
-            step = _recurrent_step(layer, of_frame[layer.name])
+            result, old, new = _recurrent_step(layer, of_frame[layer.name])
         else:
-            step = _sum_step(layer, of_frame[layer.name], decay)
-        result, old, new = step
+            result, old, new = _sum_step(layer, of_frame[layer.name], decay)
         results.append(result)
         inputs |= {x.name: x for x in old}
         outputs |= dict(zip((x.name for x in old), new, strict=True))

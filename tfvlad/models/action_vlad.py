@@ -57,10 +57,6 @@ def action_vlad(
     """
     check_segments(num_segments, num_frames)
     arguments: dict[str, Any] = {"alpha": alpha, "return_assignments": True, "name": "vlad"}
-    in_one = ActionVLAD(num_clusters, **arguments)
-    of_frames = NetVLAD(
-        num_clusters, intra_normalize=False, normalize_descriptor=False, **arguments
-    )
 
     def aggregate(maps: StreamMaps) -> Any:
         weights = (
@@ -69,8 +65,11 @@ def action_vlad(
             else None
         )
         if num_segments == 1:
-            descriptor, _ = in_one(maps.pre_activation, weights)
+            descriptor, _ = ActionVLAD(num_clusters, **arguments)(maps.pre_activation, weights)
             return descriptor
+        of_frames = NetVLAD(
+            num_clusters, intra_normalize=False, normalize_descriptor=False, **arguments
+        )
         vectors, _ = of_frames(maps.pre_activation, weights)
         segments = SegmentPooling(num_segments, name="segments")(vectors)
         # Each segment's clusters are clusters of the clip.

@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipelines.features.arrays import arrays_below
+from pipelines.features.arrays import is_array_name
 from pipelines.features.feature_set import FeatureSet
 from pipelines.lists.annotations import read_csv, read_folder
 from pipelines.lists.charades import read_charades
-from pipelines.lists.listing import video_stem, videos_below
+from pipelines.lists.listing import name_videos, video_stem, visible_files
 from pipelines.lists.official_lists import (
     read_activitynet,
     read_hmdb51,
@@ -221,8 +221,14 @@ def is_feature_set(path: str | os.PathLike[str]) -> bool:
 
 def holds_arrays(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds arrays of features that are no feature set yet, and no videos."""
-    is_candidate = os.path.isdir(path) and not is_feature_set(path)
-    return is_candidate and bool(arrays_below(path)) and not videos_below(path)
+    if not os.path.isdir(path) or is_feature_set(path):
+        return False
+    has_arrays = False
+    for _, names in visible_files(path):
+        if name_videos(names):
+            return False
+        has_arrays = has_arrays or any(map(is_array_name, names))
+    return has_arrays
 
 
 def _file_suffix(folder: str) -> str:

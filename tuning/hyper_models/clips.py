@@ -69,13 +69,14 @@ class _ClipHyperModel(keras_tuner.HyperModel):
     @property
     def settings(self) -> dict[str, Any]:
         """What a search depends on besides the space and the clips."""
+        backbones = self._new_backbones()
         return {
             "model": type(self).__name__,
             "num_classes": self.num_classes,
-            "backbone": [backbone.fingerprint() for backbone in self._new_backbones()],
+            "backbone": [backbone.fingerprint() for backbone in backbones],
             "cache_dtype": self.cache.dtype if self.cache else None,
             "stages": [asdict(stage) for stage in self.stages],
-            "defaults": defaults_of(self._builders[len(self._new_backbones()) - 1]),
+            "defaults": defaults_of(self._builders[len(backbones) - 1]),
             "batch_size": self.batch_size,
             "num_cached_crops": self.num_cached_crops if self.cache else None,
             "seed": self.seed,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.features.importing import import_features
+from pipelines.lists.broken import most_broken
 from tfvlad.runs.config import DataPaths
 from tfvlad.runs.data import data_paths, holds_arrays, is_feature_set
 from tfvlad.runs.settings import FeatureSettings, VideoSettings
@@ -60,7 +61,7 @@ def with_imported_arrays(paths: DataPaths, root: Path, max_broken: int | None) -
         return paths
     done = import_features(paths.data, root / "features", max_broken=max_broken)
     total = done.num_videos + len(done.broken)
-    if max_broken is None and len(done.broken) > max(10, total // 10):
+    if len(done.broken) > most_broken(total, max_broken):
         raise ValueError(
             f"{len(done.broken)} of {total} arrays are broken, more than a tenth: see the warning. "
             "Mend or remove them, or give `max_broken`."
